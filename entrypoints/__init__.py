@@ -1,0 +1,1 @@
+"""One module per MLproject entry point; every one of them is the same few lines."""
