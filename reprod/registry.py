@@ -1,0 +1,46 @@
+"""The experiments there are: entry-point name -> where its `Config` and its function live. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from reprod.errors import BadInput, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reprod.config import Config
+    from reprod.run import Run
+
+PAPERS = {
+    "neural_ode": "Ott et al., ResNet After All? Neural ODEs and Their Numerical Solution, ICLR 2021",
+    "le_sde": "Zhang et al., Imitating Deep Learning Dynamics via Locally Elastic SDEs, NeurIPS 2021",
+    "residual_limit": "Marion et al., Implicit Regularization of Deep Residual Networks towards Neural ODEs, ICLR 2024",
+    "morse_graph": "Eslami et al., Extracting Global Dynamics of Loss Landscape in Deep Learning Models, 2021",
+    "learning_coefficient": "Lau et al., The Local Learning Coefficient: A Singularity-Aware Complexity Measure, 2023",
+}
+
+# entry point -> paper, Config class in reprod.<paper>.config, function in reprod.<paper>.experiment
+EXPERIMENTS: dict[str, tuple[str, str, str]] = {
+    "sphere_ode": ("neural_ode", "SphereOde", "train"),
+    "cifar_ode": ("neural_ode", "CifarOde", "train"),
+    "mnist_ode": ("neural_ode", "MnistOde", "train"),
+    "xor_fan": ("neural_ode", "XorFan", "fan"),
+}
+
+
+def known(name: str) -> str:
+    if name not in EXPERIMENTS:
+        raise BadInput(f"there is no experiment {name!r}{nearest(name, EXPERIMENTS)} `reprod list` shows them all")
+    return name
+
+
+def config_class(name: str) -> type[Config]:
+    paper, cls, _ = EXPERIMENTS[known(name)]
+    return getattr(importlib.import_module(f"reprod.{paper}.config"), cls)
+
+
+def function(name: str) -> Callable[[Config, Run], None]:
+    paper, _, attribute = EXPERIMENTS[known(name)]
+    return getattr(importlib.import_module(f"reprod.{paper}.experiment"), attribute)

@@ -1,0 +1,151 @@
+"""What an experiment reports to. `Run` keeps everything in memory (a notebook needs no more); `tracking.MlflowRun`
+sends the same calls to the store.
+
+    def train(config: CifarOde, run: Run) -> None:
+        run.dataset("cifar10", split="train", digest=..., size=50_000, source=...)
+        state = training.State(model=model, optimizer=optimizer, shuffle=generator, history=history)
+        for iteration in training.loop(run, config.niter, state, every=config.checkpoint_every):
+            ...
+            if iteration % config.eval_every == 0:
+                run.log(iteration, {"train/loss": loss, "test/accuracy": accuracy})
+        run.array("loss", history["loss"], axes=("iteration",), unit="nats", about="mini-batch cross-entropy")
+        run.model(model, arguments=model.arguments, example=images[:2])
+
+Several seeds are one parent with one child each. A batched computation reports to all of them at once,
+
+    for child, trained in zip(run.children(), results): child.array(...)
+
+and a serial one goes through them, skipping those that an earlier, interrupted attempt finished:
+
+    run.each_seed(lambda config, child: train_one(config, child))
+
+A run with one seed is its own only child, so an experiment is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reprod.config import Config
+from reprod.errors import Diverged
+
+
+@dataclass
+class Array:
+    """An array with its meaning. `axes` name the dimensions; `exact` keeps float64."""
+
+    values: np.ndarray
+    axes: tuple[str, ...]
+    unit: str = ""
+    about: str = ""
+
+
+class Run:
+    """A run in memory: `metrics[name]` is a list of (step, value), `arrays[name]` an `Array`."""
+
+    def __init__(self, config: Config, *, seed: int | None = None):
+        self.config = config
+        self.seed = config.seeds[0] if len(config.seeds) == 1 else seed
+        self.metrics: dict[str, list[tuple[int, float]]] = {}
+        self.arrays: dict[str, Array] = {}
+        self.models: dict[str, Any] = {}
+        self.datasets: list[dict[str, Any]] = []
+        self.notes: dict[str, str] = {}
+        self.failure: str | None = None
+        self._children: list[Run] | None = None
+
+    # -- what an experiment calls ---------------------------------------------------------------------------------
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Metrics at a step (the iteration, unless the experiment says otherwise). Thin them to what a person wants
+        to see; the full curves belong in arrays."""
+        for name, value in values.items():
+            self.metrics.setdefault(name, []).append((int(step), float(value)))
+
+    def array(
+        self, name: str, values: Any, *, axes: Sequence[str], unit: str = "", about: str = "", exact: bool = False
+    ) -> None:
+        """A full-resolution curve, trace or table. `axes` has one word per dimension; float64 becomes float32 unless
+        `exact`. Names may hold slashes."""
+        self.arrays[name] = as_array(values, axes, unit, about, exact)
+
+    def model(self, module: Any, *, arguments: Mapping[str, Any], example: Any, name: str = "model") -> None:
+        """A trained `torch.nn.Module`. `type(module)(**arguments)` must rebuild it (arguments are JSON); `example` is
+        a small input batch (a tensor)."""
+        self.models[name] = module
+
+    def dataset(
+        self, name: str, *, split: str, source: str, digest: str, size: int, shape: Sequence[int] = ()
+    ) -> None:
+        """A data set that the run used: `digest` is a sha256 over all of it, `shape` that of one example."""
+        self.datasets.append(
+            {"name": name, "split": split, "source": source, "digest": digest, "size": size, "shape": tuple(shape)}
+        )
+
+    def note(self, name: str, text: str) -> None:
+        """A short fact about the run that is no number (a tag): the reason of a fall-back, a chosen solver."""
+        self.notes[name] = text
+
+    def fail(self, reason: str) -> None:
+        """This run (one seed of a batch, say) has no valid result; the others go on."""
+        self.failure = self.failure or reason
+
+    # -- seeds ----------------------------------------------------------------------------------------------------
+
+    def children(self) -> list[Run]:
+        """One run per seed, in the order of `config.seeds`; with one seed, the run itself."""
+        if len(self.config.seeds) == 1:
+            return [self]
+        if self._children is None:
+            self._children = [self._child(self.config.for_seed(seed)) for seed in self.config.seeds]
+        return self._children
+
+    def each_seed(self, function: Callable[[Any, Run], None]) -> None:
+        """Call `function(config of one seed, its run)` for every seed that is not finished yet. A seed that diverges
+        fails alone; the others go on."""
+        for child in self.children():
+            if child.done:
+                continue
+            try:
+                function(child.config, child)
+            except Diverged as error:
+                if child is self:
+                    raise
+                child.fail(str(error))
+            if child is not self:
+                child.finish()
+
+    @property
+    def done(self) -> bool:
+        """Already finished by an earlier attempt (of a resumed parent)."""
+        return False
+
+    def finish(self) -> None:
+        """Settle the run; called by the core, not by experiments."""
+
+    # -- checkpoints ----------------------------------------------------------------------------------------------
+
+    def save(self, iteration: int, state: Mapping[str, Any]) -> None:
+        """Keep a checkpoint. In memory there is none."""
+
+    def restore(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest checkpoint that can be read, as (iteration, state)."""
+        return None
+
+    def _child(self, config: Config) -> Run:
+        return type(self)(config)
+
+
+def as_array(values: Any, axes: Sequence[str], unit: str, about: str, exact: bool) -> Array:
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.dtype == np.float64 and not exact:
+        array = array.astype(np.float32)
+    if array.dtype.hasobject:
+        raise TypeError(f"an array of {array.dtype} cannot be stored without pickle")
+    if len(axes) != array.ndim:
+        raise ValueError(f"{array.ndim} dimensions need as many axes, not {tuple(axes)}")
+    return Array(array, tuple(axes), unit, about)
