@@ -6,10 +6,11 @@ in float32, labels int64; the spheres are stored shell after shell (shuffling is
 
 from __future__ import annotations
 
-import zlib
 from typing import NamedTuple
 
 import numpy as np
+
+from reprod.training import stream
 
 SHELLS = (  # radius interval, share of the points, label
     ((0.10, 0.15), 0.25, 0),
@@ -95,7 +96,7 @@ def load(dataset: str, data_seed: int = 0, scale: float = 1.0) -> SphereData:
     streams of `data_seed`. `scale` applies to the spheres only."""
 
     def draw(split: str, n: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([data_seed, zlib.crc32(f"{dataset}/{split}".encode())])
+        rng = stream(data_seed, f"{dataset}/{split}")
         if dataset == "three_minima":
             return three_minima(n, rng)
         return concentric_spheres(int(dataset.removeprefix("concentric_sphere")), n, rng, scale)
