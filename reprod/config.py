@@ -68,7 +68,10 @@ class Config:
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     scale: str = param(
-        "paper", choices=SCALES, identity=False, help="set of defaults: paper settings, small (minutes), smoke (seconds)"
+        "paper",
+        choices=SCALES,
+        identity=False,
+        help="set of defaults: paper settings, small (minutes), smoke (seconds)",
     )
     seeds: tuple[int, ...] = param((0,), at_least=0, help="seeds; several make one parent run with a child for each")
     data_dir: str = param(
@@ -88,11 +91,11 @@ class Config:
         """Raise `BadInput` where two parameters contradict each other. Pure: no files, no devices."""
 
     def prepare(self) -> None:
-        """Raise `BadInput` where the machine lacks what the run needs (data, device). Called before a run is created."""
+        """Raise `BadInput` where the machine lacks what the run needs (data, device). Called before a run is made."""
         check_device(self.device)
 
     def unused(self) -> set[str]:
-        """Parameters that have no effect with these values of the others (`tol` under Euler): left out of the digest."""
+        """Parameters without effect, given the values of the others (`tol` under Euler): left out of the digest."""
         return set()
 
     def for_seed(self, seed: int) -> Config:
@@ -109,12 +112,21 @@ class Config:
         text = json.dumps({"experiment": self.experiment, **kept}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def given(self) -> dict[str, str]:
+        """The parameters that differ from their scale's defaults, and the scale where it is not `paper`."""
+        base = resolve(type(self), {"scale": self.scale}, check=False).spelled()
+        changed = {name: text for name, text in self.spelled().items() if name != "scale" and text != base[name]}
+        return changed if self.scale == "paper" else {"scale": self.scale, **changed}
+
     def command(self) -> str:
         """The shortest `reprod run` command that makes this run."""
-        base = resolve(type(self), {"scale": self.scale}, check=False)
-        changed = {k: v for k, v in self.spelled().items() if k != "scale" and v != base.spelled()[k]}
-        given = {"scale": self.scale} | changed if self.scale != "paper" else changed
-        return " ".join(["reprod run", self.experiment, *(f"-P {k}={v}" for k, v in given.items())])
+        return " ".join(["reprod run", self.experiment, *(f"-P {name}={text}" for name, text in self.given().items())])
+
+    def title(self) -> str:
+        """A name that a person recognises in a list of runs."""
+        names = {name: text for name, text in self.given().items() if name not in ("scale", "data_dir", "device")}
+        words = [self.experiment, *(f"{name}={text}" for name, text in names.items())]
+        return " ".join([*words, f"({self.scale})"])[:250]
 
 
 C = TypeVar("C", bound=Config)
@@ -232,7 +244,9 @@ def _check_range(field: dataclasses.Field, value: Any) -> None:
         choices = field.metadata.get("choices")
         if choices is not None and element not in choices:
             allowed = ", ".join(map(spell, choices))
-            raise BadInput(f"{shown}: {spell(element)} is not one of {allowed}{nearest(spell(element), map(str, choices))}")
+            raise BadInput(
+                f"{shown}: {spell(element)} is not one of {allowed}{nearest(spell(element), map(str, choices))}"
+            )
         for bound, holds, words in (
             ("above", lambda a, b: a > b, "greater than"),
             ("at_least", lambda a, b: a >= b, "at least"),
@@ -257,26 +271,25 @@ def check_device(device: str) -> None:
 
 
 def parameter_table(cls: type[Config]) -> list[dict[str, str]]:
-    """One row per parameter: name, type, default, the defaults of the other scales, range and help."""
-    rows = []
-    for field in dataclasses.fields(cls):
-        meta = field.metadata
-        limits = [f"{sign} {spell(meta[key])}" for key, sign in
-                  (("above", ">"), ("at_least", ">="), ("below", "<"), ("at_most", "<=")) if meta.get(key) is not None]  # fmt: skip
-        allowed = "|".join(map(spell, meta["choices"])) if meta.get("choices") else ", ".join(limits)
-        kind = _type(cls, field.name)
-        base = next((t for t in typing.get_args(kind) if t is not type(None)), kind) if typing.get_args(kind) else kind
-        rows.append({
-            "name": field.name,
-            "type": {int: "int", float: "float", bool: "bool"}.get(base, "string") if not typing.get_origin(kind) is tuple else "string",
-            "default": spell(field.default),
-            "scales": " ".join(
-                f"{s}={spell(cls.scales[s][field.name])}" for s in ("small", "smoke") if field.name in cls.scales.get(s, {})
-            ),
-            "allowed": allowed,
-            "help": meta.get("help", ""),
-        })  # fmt: skip
-    return rows
+    """One row per parameter: name, MLproject type, default, the defaults of the other scales, range and help."""
+    return [_row(cls, field) for field in dataclasses.fields(cls)]
+
+
+def _row(cls: type[Config], field: dataclasses.Field) -> dict[str, str]:
+    bounds = {"above": ">", "at_least": ">=", "below": "<", "at_most": "<="}
+    limits = [f"{sign} {spell(field.metadata[key])}" for key, sign in bounds.items() if field.metadata[key] is not None]
+    choices = field.metadata["choices"]
+    kinds = [kind for kind in typing.get_args(_type(cls, field.name)) if kind is not type(None)]
+    kind = _type(cls, field.name) if typing.get_origin(_type(cls, field.name)) is tuple or not kinds else kinds[0]
+    scaled = [f"{s}={spell(cls.scales[s][field.name])}" for s in SCALES if field.name in cls.scales.get(s, {})]
+    return {
+        "name": field.name,
+        "type": {int: "int", float: "float"}.get(kind, "string"),
+        "default": spell(field.default),
+        "scales": " ".join(scaled),
+        "allowed": "|".join(map(spell, choices)) if choices else ", ".join(limits),
+        "help": field.metadata["help"],
+    }
 
 
 def scaled_parameters(cls: type[Config]) -> set[str]:

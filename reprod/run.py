@@ -78,9 +78,7 @@ class Run:
         a small input batch (a tensor)."""
         self.models[name] = module
 
-    def dataset(
-        self, name: str, *, split: str, source: str, digest: str, size: int, shape: Sequence[int] = ()
-    ) -> None:
+    def dataset(self, name: str, *, split: str, source: str, digest: str, size: int, shape: Sequence[int] = ()) -> None:
         """A data set that the run used: `digest` is a sha256 over all of it, `shape` that of one example."""
         self.datasets.append(
             {"name": name, "split": split, "source": source, "digest": digest, "size": size, "shape": tuple(shape)}

@@ -129,8 +129,8 @@ def loop(
     """Yield the iterations 1 ... total that remain, with a checkpoint every `every` and after the last one.
 
     Continues behind the newest readable checkpoint of a resumed run. `healthy()` is asked before each checkpoint, so
-    that the newest one is always good: false raises `Diverged`. `status()` is a few words for the progress bar. SIGTERM,
-    SIGINT and SIGUSR2 are answered after the iteration at hand, by a checkpoint and `Interrupted`.
+    that the newest one is always good: false raises `Diverged`. `status()` is a few words for the progress bar.
+    SIGTERM, SIGINT and SIGUSR2 are answered after the iteration at hand, by a checkpoint and `Interrupted`.
     """
     start = 0
     if (saved := run.restore()) is not None:
@@ -209,11 +209,8 @@ def progress(label: str, total: int, start: int = 0) -> Iterator[Callable[[int, 
         shown = now
         rate = (done - start) / max(now - began, 1e-9)
         words = f"  {status()}" if status else ""
-        print(
-            f"{label}: {done}/{total} ({100 * done / total:.0f} %), {rate:.3g}/s, {_clock((total - done) / rate)} left{words}",
-            file=sys.stderr,
-            flush=True,
-        )
+        share, left = f"{100 * done / total:.0f} %", _clock((total - done) / rate)
+        print(f"{label}: {done}/{total} ({share}), {rate:.3g}/s, {left} left{words}", file=sys.stderr, flush=True)
 
     yield advance_line
 
@@ -221,7 +218,14 @@ def progress(label: str, total: int, start: int = 0) -> Iterator[Callable[[int, 
 @contextmanager
 def _bar(label: str, total: int, start: int) -> Iterator[Callable[[int, Callable[[], str] | None], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),

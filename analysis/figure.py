@@ -1,0 +1,259 @@
+"""What a figure is: the runs that it needs, how it is drawn, what the paper claims about it. Side by side in one class.
+
+    @figure("fig4d", source="Ott et al. 2021, figure 4 d", experiments=("cifar_ode",))
+    class ToleranceSweep:
+        '''Test accuracy of dopri5-trained networks under other tolerances.'''        # the caption
+
+        def runs(self, scale: str) -> list[Config]:
+            return [at_scale(CifarOde, scale, tol=tol, seeds=SEEDS[scale]) for tol in TOLERANCES[scale]]
+
+        def draw(self, runs: Runs) -> Drawing:
+            for config, records in runs:                  # one Record per finished seed
+                ...
+            return Drawing(fig, table)                    # a matplotlib Figure, and the plotted numbers as a frame
+
+        def claims(self, runs: Runs) -> list[Claim]:      # may be left out
+            ...
+
+A figure never trains and reads nothing but the store. `runs` may return an empty list: a figure of theory alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+
+from reprod import registry
+from reprod.config import Config
+from reprod.errors import BadInput, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MplFigure
+
+    from reprod.store import Record, Store
+
+# Verdicts of a claim
+REPRODUCED = "reproduced"
+NOT_REPRODUCED = "not reproduced"
+TOO_FEW = "too few runs"
+NOT_COMPARABLE = "not comparable at this scale"
+
+
+@dataclass
+class Drawing:
+    """A matplotlib figure, the plotted numbers in long form, and what the reader must know about these runs."""
+
+    figure: MplFigure
+    table: pd.DataFrame
+    remarks: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of the paper beside ours.
+
+    `published` and `ours` are words with their spread ("98.7 +- 1.0 %"); `value` and `interval` are ours as numbers,
+    the interval a 95 % confidence interval over seeds or trials where there are at least two.
+    """
+
+    name: str
+    statement: str
+    source: str
+    published: str
+    ours: str
+    verdict: str
+    value: float = math.nan
+    interval: tuple[float, float] = (math.nan, math.nan)
+    n: int = 0
+    reason: str = ""
+    run_ids: tuple[str, ...] = ()
+
+
+class Runs:
+    """The finished runs of a figure: iterate for (config, its records, one per finished seed)."""
+
+    def __init__(self, found: Sequence[tuple[Config, list[Record]]], scale: str, failed: Sequence[str] = ()):
+        self.found = list(found)
+        self.scale = scale
+        self.failed = tuple(failed)
+
+    def __iter__(self) -> Iterator[tuple[Any, list[Record]]]:
+        return iter(self.found)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def where(self, **parameters: Any) -> Runs:
+        """Those whose config has these values."""
+        kept = [(c, r) for c, r in self.found if all(getattr(c, k, None) == v for k, v in parameters.items())]
+        return Runs(kept, self.scale, self.failed)
+
+    def of(self, experiment: str) -> Runs:
+        return Runs([(c, r) for c, r in self.found if c.experiment == experiment], self.scale, self.failed)
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for _, records in self.found for record in records]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(record.id for record in self.records)
+
+
+class Draws(Protocol):
+    def runs(self, scale: str) -> list[Config]: ...
+    def draw(self, runs: Runs) -> Drawing: ...
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A registered figure."""
+
+    id: str
+    paper: str
+    source: str
+    experiments: tuple[str, ...]
+    caption: str
+    what: Draws
+
+    def runs(self, scale: str) -> list[Config]:
+        return self.what.runs(scale)
+
+    def claims(self, runs: Runs) -> list[Claim]:
+        return self.what.claims(runs) if hasattr(self.what, "claims") else []
+
+
+_REGISTRY: dict[str, dict[str, Figure]] = {}
+
+
+def figure(id: str, *, source: str, experiments: Sequence[str] = ()) -> Callable[[type], type]:
+    """Register a class as a figure; its docstring is the caption."""
+
+    def register(cls: type) -> type:
+        paper = cls.__module__.rpartition(".")[2]
+        caption = " ".join((cls.__doc__ or "").split())
+        _REGISTRY.setdefault(paper, {})[id] = Figure(id, paper, source, tuple(experiments), caption, cls())
+        return cls
+
+    return register
+
+
+def figures(paper: str | None = None, experiment: str | None = None, id: str | None = None) -> list[Figure]:
+    """The figures of a paper, of an experiment, or the one of that name. Raises `BadInput` where there is none."""
+    if paper is not None and paper not in registry.PAPERS:
+        raise BadInput(f"there is no paper {paper!r}{nearest(paper, registry.PAPERS)}")
+    if experiment is not None:
+        paper = registry.EXPERIMENTS[registry.known(experiment)][0]
+    found: list[Figure] = []
+    for name in [paper] if paper else list(dict.fromkeys(p for p, *_ in registry.EXPERIMENTS.values())):
+        importlib.import_module(f"analysis.{name}")
+        found += _REGISTRY.get(name, {}).values()
+    chosen = [f for f in found if experiment is None or experiment in f.experiments]
+    if id is not None:
+        names = [f.id for f in chosen]
+        chosen = [f for f in chosen if f.id == id]
+        if not chosen:
+            raise BadInput(f"there is no figure {id!r}{nearest(id, names)} There are: {', '.join(names) or 'none'}")
+    return chosen
+
+
+@dataclass
+class Needs:
+    """What the store has of a figure's runs."""
+
+    found: list[tuple[Config, list[Record]]] = field(default_factory=list)
+    missing: list[Config] = field(default_factory=list)  # per configuration, with the missing seeds only
+    failed: list[Record] = field(default_factory=list)
+    unfinished: list[Record] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing and all(records for _, records in self.found)
+
+
+def needs(configs: Sequence[Config], store: Store, index: dict[str, dict[str, list[Record]]] | None = None) -> Needs:
+    """Look up every seed of every configuration. A seed that failed (diverged) counts as done, but not as a result."""
+    index = {} if index is None else index
+    result = Needs()
+    for config in configs:
+        if config.experiment not in index:
+            index[config.experiment] = store.by_digest(config.experiment)
+        records, lacking = [], []
+        for seed in config.seeds:
+            of_seed = index[config.experiment].get(config.for_seed(seed).digest(), [])
+            finished = [r for r in of_seed if r.status == "FINISHED"]
+            failed = [r for r in of_seed if r.status == "FAILED" and "finite" in r.failure]
+            if finished:
+                records.append(finished[0])
+            elif failed:
+                result.failed.append(failed[0])
+            else:
+                lacking.append(seed)
+                result.unfinished += of_seed[:1]
+        result.found.append((config, records))
+        if lacking:
+            result.missing.append(replace(config, seeds=tuple(lacking)))
+    return result
+
+
+def gather(chosen: Figure, scale: str, store: Store, index: dict[str, dict[str, list[Record]]] | None = None) -> Runs:
+    """The runs of a figure. Raises `BadInput` that names the missing ones and the command that makes them."""
+    have = needs(chosen.runs(scale), store, index)
+    if not have.complete:
+        total = sum(len(config.seeds) for config, _ in have.found)
+        lacking = sum(len(config.seeds) for config in have.missing)
+        lines = [f"{chosen.id} at scale {scale} lacks {lacking} of {total} runs; these commands make them:"]
+        lines += [f"  {config.command()}" for config in have.missing]
+        lines += [f"  (failed) {record.name}: {record.failure}" for record in have.failed]
+        lines += [f"or all at once: reprod reproduce --figure {chosen.id} --scale {scale}"]
+        raise BadInput("\n".join(lines))
+    return Runs(have.found, scale, [f"{record.name} seed {record.seed}: {record.failure}" for record in have.failed])
+
+
+def write(chosen: Figure, runs: Runs, folder: Path) -> list[Path]:
+    """Draw a figure into `folder` as PDF, PNG and CSV; ids of the runs and commits go into the files' metadata."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from analysis import style
+
+    with style.applied():
+        drawing = chosen.what.draw(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{chosen.id}-{runs.scale}" if len(runs) else chosen.id
+    paths = [folder / f"{name}.{ending}" for ending in ("pdf", "png", "csv")]
+    facts = _facts(chosen, runs, drawing)
+    words = "; ".join(f"{key}: {value}" for key, value in facts.items())
+    pdf = {"Title": facts["figure"], "Subject": facts["source"], "Keywords": words, "CreationDate": None}
+    drawing.figure.savefig(paths[0], metadata=pdf)
+    drawing.figure.savefig(paths[1], dpi=200, metadata={"Software": "reprod", "Title": facts["figure"], **facts})
+    plt.close(drawing.figure)
+    with open(paths[2], "w", newline="") as file:
+        file.writelines(f"# {key}: {value}\n" for key, value in facts.items())
+        drawing.table.to_csv(file, index=False)
+    return paths
+
+
+def _facts(chosen: Figure, runs: Runs, drawing: Drawing) -> Mapping[str, str]:
+    from reprod import project
+
+    commit, dirty = project.git_state()
+    commits = sorted({record.commit[:10] for record in runs.records if record.commit})
+    return {
+        "figure": chosen.id,
+        "source": chosen.source,
+        "scale": runs.scale if len(runs) else "theory",
+        "runs": " ".join(runs.ids) or "none",
+        "run commits": " ".join(commits) or "none",
+        "drawn at commit": commit[:10] + (" with uncommitted changes" if dirty else ""),
+        **({"failed runs": " | ".join(runs.failed)} if runs.failed else {}),
+        **({"remarks": drawing.remarks} if drawing.remarks else {}),
+    }
