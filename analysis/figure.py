@@ -188,7 +188,7 @@ def needs(configs: Sequence[Config], store: Store, index: dict[str, dict[str, li
         for seed in config.seeds:
             of_seed = index[config.experiment].get(config.for_seed(seed).digest(), [])
             finished = [r for r in of_seed if r.status == "FINISHED"]
-            failed = [r for r in of_seed if r.status == "FAILED" and "finite" in r.failure]
+            failed = [r for r in of_seed if r.tags.get("reprod.outcome") == "diverged"]
             if finished:
                 records.append(finished[0])
             elif failed:

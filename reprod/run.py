@@ -56,6 +56,7 @@ class Run:
         self.datasets: list[dict[str, Any]] = []
         self.notes: dict[str, str] = {}
         self.failure: str | None = None
+        self.diverged = False
         self._children: list[Run] | None = None
 
     # -- what an experiment calls ---------------------------------------------------------------------------------
@@ -89,8 +90,8 @@ class Run:
         self.notes[name] = text
 
     def fail(self, reason: str) -> None:
-        """This run (one seed of a batch, say) has no valid result; the others go on."""
-        self.failure = self.failure or reason
+        """This run (one seed of a batch, say) diverged and has no valid result; the others go on."""
+        self.failure, self.diverged = self.failure or reason, True
 
     # -- seeds ----------------------------------------------------------------------------------------------------
 

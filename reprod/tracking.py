@@ -500,8 +500,8 @@ class MlflowRun(Run):
         for child in self._children or []:
             if isinstance(child, MlflowRun):
                 child.settle(status, reason)
-        if reason:
-            self._send("tags", tags={"reprod.failure": reason[:8000]})
+        outcome = "diverged" if self.diverged else status.lower()
+        self._send("tags", tags={"reprod.outcome": outcome, "reprod.failure": reason[:8000]})
         self._send("metrics", points=[["seconds", time.time() - self.began, int(time.time() * 1000), 0]])
         self._send("status", status=status, end=int(time.time() * 1000))
 
@@ -557,7 +557,7 @@ def recording(run: MlflowRun) -> Iterator[MlflowRun]:
         run.settle("KILLED", f"{error or 'stopped by Ctrl-C'}; `reprod resume {run.run_id}` continues it")
         raise
     except (Diverged, BadInput) as error:
-        run.failure = str(error)
+        run.failure, run.diverged = str(error), isinstance(error, Diverged)
         run.settle("FAILED", str(error))
         raise
     except BaseException as error:
