@@ -275,7 +275,7 @@ class OdeNet(OdeClassifier):
         arguments = _arguments(locals())
         field = ConvField(nn.Conv2d, shape[0], channels, activation)
         super().__init__(field, math.prod(shape), n_classes, arguments, generator)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
 
 NETWORKS: dict[str, type[OdeClassifier]] = {

@@ -1,0 +1,350 @@
+"""Training of several small sphere networks at once, without autograd (Ott et al. 2021, section 2.3).
+
+The field of `SimpleOdeNet` or `LinearOdeNet` is three dense layers, f(z) = act(act(z A1 + b1) A2 + b2) A3 + b3, and
+the seeds are a leading dimension of every array. A fixed-step solve runs forward over the tableau into buffers made
+once; the reverse sweep is the hand-written discrete adjoint of the same steps,
+
+    z_{n+1} = z_n + h sum_i b_i k_i,    k_i = f(y_i),    y_i = z_n + h sum_{j<i} a_ij k_j
+    gk_i = h b_i l_{n+1} + h sum_{j>i} a_ji gy_j,    gy_i = f'(y_i)^T gk_i,    l_n = l_{n+1} + sum_i gy_i
+
+so that gradients are those of autograd through the solver, and Adam is that of torch. A convolution is tied by a table
+of indices: every dense entry says which parameter it is, and a parameter's gradient is the sum over its entries.
+
+    kernel = build(model, n_seeds=5)
+    state = init(kernel, [model_0, ..., model_4])
+    loss, correct = update(kernel, state, x, y, solver="euler", step_size=1 / 64)        # x (S, B, d), y (S, B)
+
+`state` is a dict of tensors and one number. Results depend on the thread count in the last digits, on nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+
+from reprod.neural_ode import solvers
+from reprod.neural_ode.models import LinearField, LinearOdeNet, OdeClassifier, SimpleOdeNet, tied_matrices
+from reprod.neural_ode.solvers import SOLVERS, step_lengths
+
+State = dict[str, Any]  # theta, exp_avg, exp_avg_sq: (S, P); step: number of updates made
+
+aten = torch.ops.aten
+# name -> the activation in place, and gradient in place from the activation's output: grad <- grad * act'
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "relu": (torch.relu_, lambda g, h: aten.threshold_backward.grad_input(g, h, 0, grad_input=g)),
+    "leaky_relu": (
+        lambda h: torch.nn.functional.leaky_relu_(h, 0.01),
+        lambda g, h: aten.leaky_relu_backward.grad_input(g, h, 0.01, True, grad_input=g),
+    ),
+    "sigmoid": (torch.sigmoid_, lambda g, h: aten.sigmoid_backward.grad_input(g, h, grad_input=g)),
+}
+
+
+class Gradient(NamedTuple):
+    """Per seed: mean cross-entropy (S,), number of hits (S,), gradient of the loss (S, P)."""
+
+    loss: Tensor
+    correct: Tensor
+    theta: Tensor
+
+
+@dataclass(eq=False)
+class Kernel:
+    """What stays the same through a training: sizes, index tables, optimiser settings, buffers."""
+
+    dim: int
+    width: int  # of the hidden layers: d C (convolution) or C
+    n_classes: int
+    n_seeds: int
+    activation: str
+    names: list[str]
+    shapes: list[torch.Size]
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    dtype: torch.dtype
+    device: torch.device
+    entries: list[Tensor]  # for A1 with b1 below, A2, b2, A3, b3: index into (theta, 0) of every entry
+    occurrences: Tensor  # (P_field, m): index into the flat dense gradient of every parameter's entries
+    buffers: dict[str, Any] = field(default_factory=dict)
+
+
+def supports(model: OdeClassifier) -> bool:
+    """Whether `build` takes this model: vectors of moderate dimension, trained through a fixed-step solver."""
+    own = model.arguments
+    return (
+        isinstance(model, LinearOdeNet | SimpleOdeNet)
+        and own["dim"] <= 10
+        and not own["adjoint"]
+        and not SOLVERS[own["solver"]].adaptive
+        and own["precision"] in ("fp32", "fp64")
+    )
+
+
+def build(
+    model: OdeClassifier,
+    n_seeds: int,
+    *,
+    lr: float = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    device: str | torch.device = "cpu",
+) -> Kernel:
+    """A kernel for `n_seeds` networks like `model`."""
+    dim = model.arguments["dim"]
+    numbers, offset = [], 1
+    for parameter in model.field.parameters():  # number the parameters 1, 2, ...; 0 is a structural zero
+        numbers.append(torch.arange(offset, offset + parameter.numel(), dtype=torch.float64).view(parameter.shape))
+        offset += parameter.numel()
+    first, b1, middle, b2, last, b3 = numbers
+    if isinstance(model.field, LinearField):
+        dense = first.T, b1, middle.T, b2, last.T, b3
+    else:
+        dense = tied_matrices(dim, (first, b1, middle, b2, last, b3))
+    a1, b1, a2, b2, a3, b3 = dense
+    tables = [t.long().to(device) for t in (torch.cat([a1, b1[None]]), a2, b2[None], a3, b3[None])]
+    n_field = offset - 1
+    total = sum(p.numel() for p in model.parameters())
+    entries = [torch.where(t > 0, t - 1, total).flatten() for t in tables]
+    flat = torch.cat([t.flatten() for t in tables])
+    return Kernel(
+        dim=dim,
+        width=a2.shape[0],
+        n_classes=model.arguments["n_classes"],
+        n_seeds=n_seeds,
+        activation=model.arguments["activation"],
+        names=[name for name, _ in model.named_parameters()],
+        shapes=[p.shape for p in model.parameters()],
+        lr=lr,
+        betas=betas,
+        eps=eps,
+        dtype=model.classifier.weight.dtype,
+        device=torch.device(device),
+        entries=entries,
+        occurrences=_occurrences(flat, n_field),
+    )
+
+
+def _occurrences(flat: Tensor, n_field: int) -> Tensor:
+    """Row p: where parameter p + 1 stands in `flat`, padded with len(flat), where the gradient buffer has a zero."""
+    order = torch.argsort(flat, stable=True)
+    counts = torch.bincount(flat, minlength=n_field + 1)
+    order, counts = order[counts[0] :], counts[1:]
+    rows = torch.full((n_field, int(counts.max())), len(flat), device=flat.device)
+    parameter = torch.repeat_interleave(counts)
+    start = counts.cumsum(0) - counts
+    rows[parameter, torch.arange(len(order), device=flat.device) - start[parameter]] = order
+    return rows
+
+
+def init(kernel: Kernel, models: Sequence[OdeClassifier]) -> State:
+    """The state before the first update, from one initialised model per seed."""
+    theta = torch.stack([parameters_to_vector(m.parameters()).detach() for m in models]).to(kernel.device)
+    return {"theta": theta, "exp_avg": torch.zeros_like(theta), "exp_avg_sq": torch.zeros_like(theta), "step": 0}
+
+
+def update(
+    kernel: Kernel, state: State, x: Tensor, y: Tensor, solver: str, step_size: float
+) -> tuple[Tensor, Tensor]:
+    """One iteration of all seeds in place; returns loss (S,) and hits (S,) before the update."""
+    gradient = gradients(kernel, state["theta"], x, y, solver, step_size)
+    adam(kernel, state, gradient.theta)
+    return gradient.loss, gradient.correct
+
+
+def adam(kernel: Kernel, state: State, gradient: Tensor) -> None:
+    """torch.optim.Adam without weight decay, operation for operation, in place."""
+    beta1, beta2 = kernel.betas
+    state["step"] += 1
+    state["exp_avg"].lerp_(gradient, 1 - beta1)
+    state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    bias1, bias2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
+    denominator = (state["exp_avg_sq"].sqrt() / math.sqrt(bias2)).add_(kernel.eps)
+    state["theta"].addcdiv_(state["exp_avg"], denominator, value=-kernel.lr / bias1)
+
+
+def gradients(kernel: Kernel, theta: Tensor, x: Tensor, y: Tensor, solver: str, step_size: float) -> Gradient:
+    """Loss, hits and gradient of every seed on its own batch: x (S, B, d), y (S, B)."""
+    scheme, lengths = SOLVERS[solver], step_lengths(step_size)
+    stages, batch = scheme.evaluations, x.shape[1]
+    buffer = _buffers(kernel, batch, len(lengths) * stages, stages)
+    act, act_gradient = ACTIVATIONS[kernel.activation]
+    a1, a2, b2, a3, b3 = _dense(kernel, theta)
+    grad_a1, grad_a2, grad_b2, grad_a3, grad_b3 = buffer["grads"]
+    buffer["grad"].zero_()
+    ys, zs, h1s, h2s, gks = buffer["y"], buffer["z"], buffer["h1"], buffer["h2"], buffer["gk"]
+    h1ts, h2ts, yts = buffer["h1t"], buffer["h2t"], buffer["yt"]
+    k, gy, g1, g2, sum2 = (buffer[name] for name in ("k", "gy", "g1", "g2", "sum2"))
+    a1t, a2t, a3t = a1[:, : kernel.dim].transpose(1, 2), a2.transpose(1, 2), a3.transpose(1, 2)
+    sum2.zero_()
+
+    zs[0].copy_(x)
+    e = 0
+    for dt in lengths:
+        z = zs[e]
+        for i, row in enumerate(scheme.a):
+            for j, a in enumerate(row):
+                if a:
+                    torch.add(zs[e] if j else z, k[j], alpha=dt * a, out=zs[e])
+            torch.bmm(ys[e], a1, out=h1s[e])
+            act(h1s[e])
+            torch.baddbmm(b2, h1s[e], a2, out=h2s[e])
+            act(h2s[e])
+            torch.baddbmm(b3, h2s[e], a3, out=k[i])
+            e += 1
+        for i, b in enumerate(scheme.b):
+            if b:
+                torch.add(z, k[i], alpha=dt * b, out=zs[e])
+                z = zs[e]
+
+    loss, correct, slope, classifier_gradient = _classify(kernel, theta, zs[e], y)
+
+    for dt in reversed(lengths):
+        for i in range(stages - 1, -1, -1):
+            e -= 1
+            gk = gks[e]
+            torch.mul(slope, dt * scheme.b[i], out=gk)
+            for j in range(i + 1, stages):
+                if scheme.a[j][i]:
+                    gk.add_(gy[j], alpha=dt * scheme.a[j][i])
+            grad_a3.baddbmm_(h2ts[e], gk)
+            torch.bmm(gk, a3t, out=g2)
+            act_gradient(g2, h2s[e])
+            grad_a2.baddbmm_(h1ts[e], g2)
+            sum2.add_(g2)
+            torch.bmm(g2, a2t, out=g1)
+            act_gradient(g1, h1s[e])
+            grad_a1.baddbmm_(yts[e], g1)
+            torch.bmm(g1, a1t, out=gy[i])
+        for g in gy:
+            slope.add_(g)
+
+    torch.sum(sum2, 1, keepdim=True, out=grad_b2)
+    torch.sum(buffer["gk_all"][: len(lengths) * stages], (0, 2), out=grad_b3.squeeze(1))
+    field_gradient = buffer["grad"][:, kernel.occurrences.flatten()]
+    field_gradient = field_gradient.view(kernel.n_seeds, *kernel.occurrences.shape).sum(-1)
+    return Gradient(loss, correct, torch.cat([field_gradient, classifier_gradient], 1))
+
+
+def _dense(kernel: Kernel, theta: Tensor) -> list[Tensor]:
+    """A1 with b1 as its last row (S, d + 1, W), A2 (S, W, W), b2 (S, 1, W), A3 (S, W, d), b3 (S, 1, d)."""
+    d, w = kernel.dim, kernel.width
+    padded = torch.cat([theta, theta.new_zeros(len(theta), 1)], 1)
+    shapes = ((d + 1, w), (w, w), (1, w), (w, d), (1, d))
+    return [
+        padded.index_select(1, index).view(-1, *shape) for index, shape in zip(kernel.entries, shapes, strict=True)
+    ]
+
+
+def _classifier(kernel: Kernel, theta: Tensor) -> tuple[Tensor, Tensor]:
+    c, d = kernel.n_classes, kernel.dim
+    tail = theta[:, -(c * d + c) :]
+    return tail[:, : c * d].unflatten(1, (c, d)), tail[:, None, c * d :]
+
+
+def _classify(kernel: Kernel, theta: Tensor, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean cross-entropy, hits, its gradient with respect to z (S, B, d) and to the classifier's parameters."""
+    weight, bias = _classifier(kernel, theta)
+    logits = torch.baddbmm(bias, z, weight.transpose(1, 2))
+    log_p = logits.log_softmax(-1)
+    loss = -log_p.gather(-1, y[..., None]).mean((1, 2))
+    correct = (logits.argmax(-1) == y).sum(-1)
+    residual = log_p.exp()
+    residual.scatter_add_(-1, y[..., None], residual.new_full((1, 1, 1), -1.0).expand(*y.shape, 1))
+    residual /= y.shape[1]
+    slope = torch.bmm(residual, weight)
+    gradient = torch.cat([torch.bmm(residual.transpose(1, 2), z).flatten(1), residual.sum(1)], 1)
+    return loss, correct, slope, gradient
+
+
+def _buffers(kernel: Kernel, batch: int, evaluations: int, stages: int) -> dict[str, Any]:
+    """Arrays of one sweep, made once and again only when a solve is longer than any before."""
+    buffers = kernel.buffers
+    if buffers.get("batch") == batch and buffers["stages"] == stages and buffers["evaluations"] >= evaluations:
+        return buffers
+    if buffers.get("batch") == batch and buffers["stages"] == stages:
+        evaluations = max(evaluations, buffers["evaluations"] * 5 // 4)  # step adaptation grows in small steps
+    s, d, w = kernel.n_seeds, kernel.dim, kernel.width
+
+    def empty(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=kernel.dtype, device=kernel.device)
+
+    y = empty(evaluations + 1, s, batch, d + 1)
+    y[..., d] = 1.0
+    h1, h2 = empty(evaluations, s, batch, w), empty(evaluations, s, batch, w)
+    gk = empty(evaluations, s, batch, d)
+    sizes = ((d + 1, w), (w, w), (1, w), (w, d), (1, d))
+    grad = empty(s, sum(r * c for r, c in sizes) + 1)  # the last entry stays 0: see _occurrences
+    pieces = grad[:, :-1].split([r * c for r, c in sizes], 1)
+    kernel.buffers = {
+        "batch": batch,
+        "stages": stages,
+        "evaluations": evaluations,
+        "y": y.unbind(),
+        "yt": y.transpose(-1, -2).unbind(),
+        "z": y[..., :d].unbind(),
+        "h1": h1.unbind(),
+        "h1t": h1.transpose(-1, -2).unbind(),
+        "h2": h2.unbind(),
+        "h2t": h2.transpose(-1, -2).unbind(),
+        "gk": gk.unbind(),
+        "gk_all": gk,
+        "k": empty(stages, s, batch, d).unbind(),
+        "gy": empty(stages, s, batch, d).unbind(),
+        "g1": empty(s, batch, w),
+        "g2": empty(s, batch, w),
+        "sum2": empty(s, batch, w),
+        "grad": grad,
+        "grads": [piece.unflatten(1, size) for piece, size in zip(pieces, sizes, strict=True)],
+    }
+    return kernel.buffers
+
+
+# -- using the trained parameters -----------------------------------------------------------------------------------
+
+
+def state_dict(kernel: Kernel, theta: Tensor) -> dict[str, Tensor]:
+    """One seed's parameters (P,) under the names of its model, for `load_state_dict`."""
+    pieces = theta.split([shape.numel() for shape in kernel.shapes])
+    return {n: p.view(s).clone() for n, p, s in zip(kernel.names, pieces, kernel.shapes, strict=True)}
+
+
+def field_of(kernel: Kernel, theta: Tensor) -> solvers.Field:
+    """The fields of all seeds of theta (S, P), as one field on states (S, n, d). No gradients."""
+    a1, a2, b2, a3, b3 = _dense(kernel, theta)
+    act = ACTIVATIONS[kernel.activation][0]
+    d = kernel.dim
+
+    def f(z: Tensor) -> Tensor:
+        h = act(torch.baddbmm(a1[:, d:], z, a1[:, :d]))
+        return torch.baddbmm(b3, act(torch.baddbmm(b2, h, a2)), a3)
+
+    return f
+
+
+@torch.no_grad()
+def logits(
+    kernel: Kernel, theta: Tensor, x: Tensor, solver: str, step_size: float | None = None, tol: float | None = None
+) -> tuple[Tensor, int]:
+    """Logits (S, n, n_classes) of x, (n, d) or (S, n, d), under any solver, and the evaluations of one solve.
+
+    An adaptive solver controls all seeds as one state: call it with one seed at a time.
+    """
+    if SOLVERS[solver].adaptive and len(theta) > 1:
+        raise ValueError("an adaptive solver would share its steps between the seeds: give one seed at a time")
+    z = x.to(kernel.dtype).expand(len(theta), *x.shape[-2:])
+    z, evaluations = solvers.solve(field_of(kernel, theta), z, solver, step_size=step_size, tol=tol)
+    weight, bias = _classifier(kernel, theta)
+    return torch.baddbmm(bias, z, weight.transpose(1, 2)), evaluations.forward
+
+
+def from_state_dicts(kernel: Kernel, state_dicts: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """theta (S, P) of trained models."""
+    rows = [torch.cat([d[name].flatten() for name in kernel.names]) for d in state_dicts]
+    return torch.stack(rows).to(kernel.dtype)
