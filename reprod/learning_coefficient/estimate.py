@@ -1,0 +1,412 @@
+"""Estimating the local learning coefficient of a model at its current parameters (Lau et al. 2023).
+
+    estimate = estimate_llc(model, torch.nn.functional.mse_loss, (inputs, targets), step_size=1e-5, num_steps=2000)
+    print(estimate)                    # LLC 43.1 ± 0.6 (4 chains), warnings if it should not be trusted
+    estimate.loss_trace                # (chains, steps)
+
+With L_n the average loss over n examples and w* the parameters of `model`,
+
+    LLC = nbeta ( mean_t L(w_t) - L_n(w*) ),    w_t ~ exp( -nbeta L_n(w) - (gamma/2) ||w - w*||^2 ),   nbeta = n / ln n,
+
+where the mean runs over the draws behind the burn-in of every chain that did not diverge.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings as warnings_module
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reprod.learning_coefficient import mala, sgld
+from reprod.learning_coefficient.batches import Batches
+from reprod.learning_coefficient.diagnostics import drift, first_divergence, split_r_hat, standard_error
+from reprod.learning_coefficient.potentials import ModelPotential, Potential
+from reprod.training import torch_stream
+
+SAMPLERS = {"sgld": sgld.build, "mala": mala.build}
+TRACES = ("before", "after")
+TRACE_LOSSES = ("batch", "full")
+CHECK_EVERY = 200  # steps between two looks at whether any chain is still finite: each look waits for the device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to sample. The defaults follow the paper; the last block holds its variants (spec 1.2).
+
+    Attributes:
+        sampler: "sgld" (minibatches) or "mala" (all data, exact).
+        step_size: eps.
+        num_steps: steps of every chain, burn-in included.
+        chains: independent chains, batched.
+        gamma: strength of the localisation around w*.
+        nbeta: inverse temperature; None is n / ln n with n the size of the data set, never of a batch.
+        batch_size: rows per step; None is all data.
+        burn_in: proportion of the draws that the estimate drops: 0.9 keeps the last tenth, as the published figures do.
+        seed: of all random streams; the same seed gives the same draws.
+        trace: "before" records the loss at w_t on the batch of step t, before the step, which costs nothing; "after"
+            records it at w_{t+1} on the same batch, as the published data did, for one more evaluation.
+        trace_loss: "batch", or "full" for the loss on all data.
+        trace_every: steps between two draws of the trace.
+        order: of the batches: "shuffled" every epoch, "fixed" permutation, or "sequential".
+        whole_epochs: round `num_steps` up to whole epochs, as the published data did (100 -> 156 in the saddle runs).
+        acceptance_every: steps between two records of the Metropolis acceptance probability; 0 is never.
+    """
+
+    sampler: str = "sgld"
+    step_size: float = 1e-5
+    num_steps: int = 5000
+    chains: int = 4
+    gamma: float = 1.0
+    nbeta: float | None = None
+    batch_size: int | None = 500
+    burn_in: float = 0.9
+    seed: int = 0
+    trace: str = "before"
+    trace_loss: str = "batch"
+    trace_every: int = 1
+    order: str = "shuffled"
+    whole_epochs: bool = False
+    acceptance_every: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("sampler", SAMPLERS), ("trace", TRACES), ("trace_loss", TRACE_LOSSES)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        for name in ("num_steps", "chains", "trace_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not (self.step_size > 0 and math.isfinite(self.step_size)):
+            raise ValueError(f"step_size must be a positive number, got {self.step_size}")
+        if not (self.gamma >= 0 and math.isfinite(self.gamma)):
+            raise ValueError(f"gamma must be zero or a positive number, got {self.gamma}")
+        if self.step_size * self.gamma >= 4:
+            product = self.step_size * self.gamma
+            raise ValueError(
+                f"step_size * gamma = {product:g} is unstable whatever the loss (it must stay below 4); lower either"
+            )
+        if self.nbeta is not None and not (self.nbeta > 0 and math.isfinite(self.nbeta)):
+            raise ValueError(f"nbeta must be a positive number or None, got {self.nbeta}")
+        if not 0 <= self.burn_in < 1:
+            raise ValueError(f"burn_in is a proportion of the draws, from 0 to below 1, got {self.burn_in}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.acceptance_every < 0:
+            raise ValueError(f"acceptance_every must be 0 (never) or positive, got {self.acceptance_every}")
+        if self.trace_every > self.num_steps:
+            raise ValueError(f"trace_every={self.trace_every} leaves no draw in {self.num_steps} steps")
+
+    def for_data(self, num_data: int) -> tuple[float, Batches | None]:
+        """nbeta and the batches for a data set of this size."""
+        if self.nbeta is None and num_data < 2:
+            raise ValueError("nbeta = n / ln n needs at least 2 examples; give nbeta")
+        nbeta = num_data / math.log(num_data) if self.nbeta is None else self.nbeta
+        if self.batch_size is None or (self.sampler == "mala" and self.batch_size == num_data):
+            return nbeta, None
+        if self.sampler == "mala":
+            raise ValueError(f"mala needs all {num_data} examples at every step; give batch_size=None, or use sgld")
+        return nbeta, Batches(num_data, self.batch_size, self.seed, self.order)
+
+
+@dataclass(frozen=True)
+class LlcEstimate:
+    """An estimate with all that is needed to judge it.
+
+    Attributes:
+        llc: the estimate; NaN if every chain diverged.
+        standard_error: of `llc`, between chains (from batch means within the chain if there is only one).
+        per_chain: the estimate of each chain, NaN where it diverged, (chains,).
+        loss_trace: recorded losses, (chains, draws); NaN behind an early stop.
+        initial_losses: L_n(w*) on all data, (chains,): one number unless the chains sit at several parameters.
+        nbeta, dimension: inverse temperature and number of sampled parameters D.
+        diverged_at: draw at which each chain left the finite numbers, -1 where it did not, (chains,).
+        r_hat: split R-hat of the kept draws.
+        acceptance: Metropolis acceptance probabilities, (chains, records); empty if not recorded.
+        acceptance_steps: the step of each record.
+        warnings: reasons not to trust the estimate, as sentences.
+        seconds: wall time of the sampling.
+        settings: how it was sampled.
+        params: where the chains ended, (chains, D).
+    """
+
+    llc: float
+    standard_error: float
+    per_chain: np.ndarray
+    loss_trace: np.ndarray
+    initial_losses: np.ndarray
+    nbeta: float
+    dimension: int
+    diverged_at: np.ndarray
+    r_hat: float
+    acceptance: np.ndarray
+    acceptance_steps: np.ndarray
+    warnings: tuple[str, ...]
+    seconds: float
+    settings: Sampling
+    params: Tensor = field(repr=False)
+
+    @property
+    def diverged(self) -> int:
+        """How many chains diverged."""
+        return int((self.diverged_at >= 0).sum())
+
+    @property
+    def initial_loss(self) -> float:
+        """L_n(w*), averaged over the chains."""
+        return float(self.initial_losses.mean())
+
+    @property
+    def llc_trace(self) -> np.ndarray:
+        """Every draw as an LLC, ``nbeta (L_t - L_n(w*))``, (chains, draws)."""
+        return self.nbeta * (self.loss_trace.astype(np.float64) - self.initial_losses[:, None])
+
+    def with_burn_in(self, burn_in: float) -> float:
+        """The estimate with another burn-in, over the chains that did not diverge."""
+        kept = self.llc_trace[self.diverged_at < 0, kept_from(self.loss_trace.shape[1], burn_in) :]
+        return float(kept.mean()) if kept.size else math.nan
+
+    def __str__(self) -> str:
+        chains = f"{len(self.per_chain) - self.diverged} of {len(self.per_chain)} chains"
+        judged = f"{chains}, {self.settings.sampler}, R-hat {self.r_hat:.3f}"
+        head = f"LLC {self.llc:.4g} ± {self.standard_error:.2g} ({judged})"
+        return "\n".join([head, *(f"warning: {w}" for w in self.warnings)])
+
+
+def estimate_llc(
+    model: nn.Module,
+    loss: Callable[..., Tensor],
+    data: Sequence[Tensor] | torch.utils.data.Dataset,
+    *,
+    preconditioner: dict[str, float | Tensor] | None = None,
+    batch_chains: bool = True,
+    rows_at_once: int = 4096,
+    **sampling: Any,
+) -> LlcEstimate:
+    """Local learning coefficient of any module at its current parameters.
+
+    The module is copied and put into eval mode (BatchNorm frozen, dropout off); all parameters with `requires_grad` are
+    sampled. The prior is centred on them.
+
+    Args:
+        model: w*. It should be at (or near) a minimum of the loss: elsewhere the estimate may be negative.
+        loss: ``loss(output, target)``, the *mean* over a batch. Constant factors do not change the LLC.
+        data: ``(inputs, targets)`` as tensors, or a map-style data set of such pairs, which is read into memory.
+        preconditioner: positive factor of eps for named parameters, a number or a tensor of the parameter's shape;
+            1 for the others.
+        batch_chains: see `ModelPotential`; False for modules that `torch.func.vmap` cannot follow.
+        rows_at_once: rows per evaluation of the full-data loss.
+        **sampling: `Sampling`: sampler, step_size, num_steps, chains, gamma, nbeta, batch_size, burn_in, seed, ...
+
+    Returns:
+        The estimate with its diagnostics. Diverged chains are reported and left out; they are never averaged in.
+
+    Raises:
+        ValueError: settings that cannot work, a model without parameters, data smaller than a batch, a loss at w* that
+            is not finite.
+    """
+    settings = Sampling(**sampling)
+    potential = ModelPotential(model, loss, _in_memory(data), batch_chains=batch_chains, rows_at_once=rows_at_once)
+    factors = None
+    if preconditioner is not None:
+        factors = torch.ones_like(potential.centre)
+        for name, factor in preconditioner.items():
+            if name not in potential.slices:
+                raise ValueError(f"preconditioner names {name!r}, but the parameters are {', '.join(potential.slices)}")
+            factors[potential.slices[name]] = torch.as_tensor(factor, dtype=factors.dtype).reshape(-1)
+    return sample(potential, potential.centre, settings, preconditioner=factors)
+
+
+def sample(
+    potential: Potential,
+    centre: Tensor,
+    settings: Sampling,
+    *,
+    preconditioner: Tensor | None = None,
+) -> LlcEstimate:
+    """Run the chains on any potential: the engine behind `estimate_llc` and `estimate_dln_llc`.
+
+    Args:
+        centre: w*, (D,), or (chains, D) to estimate at several parameters at once; the chains start there.
+        preconditioner: p, positive, (D,) or (chains, D).
+    """
+    nbeta, batches = settings.for_data(potential.num_data)
+    if preconditioner is not None and not bool((preconditioner > 0).all()):
+        raise ValueError("the preconditioner must be positive")
+    chains = settings.chains
+    centre = centre.to(potential.device, potential.dtype)
+    if centre.ndim == 2 and len(centre) != chains:
+        raise ValueError(f"{len(centre)} centres for {chains} chains")
+    start = centre.expand(chains, -1)
+    initial = potential.loss(start if centre.ndim == 2 else centre[None])
+    if not bool(torch.isfinite(initial).all()):
+        raise ValueError("the loss at the given parameters is not finite")
+    initial_losses = initial.double().cpu().numpy()
+
+    num_steps = settings.num_steps
+    if settings.whole_epochs and batches is not None:
+        num_steps = -(-num_steps // batches.per_epoch) * batches.per_epoch
+    kernel = SAMPLERS[settings.sampler](
+        potential, step_size=settings.step_size, nbeta=nbeta, gamma=settings.gamma, preconditioner=preconditioner
+    )
+    generators = [torch_stream(settings.seed, f"noise/{c}", str(potential.device)) for c in range(chains)]
+    began = time.perf_counter()
+    trace, acceptance, state = _run(
+        kernel, potential, start, centre, generators, settings, nbeta, batches, num_steps, preconditioner
+    )
+    seconds = time.perf_counter() - began
+    return summarise(
+        trace, initial_losses, nbeta, settings, dimension=potential.dimension, acceptance=acceptance, seconds=seconds,
+        params=state.params,
+    )  # fmt: skip
+
+
+def _run(
+    kernel: sgld.Sampler,
+    potential: Potential,
+    start: Tensor,
+    centre: Tensor,
+    generators: Sequence[torch.Generator],
+    settings: Sampling,
+    nbeta: float,
+    batches: Batches | None,
+    num_steps: int,
+    preconditioner: Tensor | None,
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Any]:
+    """The step loop. Losses stay on the device; nothing waits for it but a look at finiteness now and then."""
+    state = kernel.init(start, centre, generators)
+    every, keep_after, full = settings.trace_every, settings.trace == "after", settings.trace_loss == "full"
+    losses = state.params.new_full((num_steps // every, len(start)), torch.nan)
+    records: list[Tensor] = []
+    record_steps: list[int] = []
+    scale: float | Tensor = settings.step_size if preconditioner is None else settings.step_size * preconditioner
+    is_mala = settings.sampler == "mala"
+    turns = batches.turns(len(start)).to(potential.device).unbind(0) if batches is not None else ()
+    epoch: Any = None
+    block = None
+    for step in range(num_steps):
+        if batches is not None:
+            turn = step % batches.per_epoch
+            if turn == 0 and (epoch is None or settings.order == "shuffled"):
+                epoch = potential.epoch(batches.epoch(step // batches.per_epoch))
+            block = (epoch, turns[turn])
+        wanted = step % every == every - 1
+        if wanted and full and not keep_after and not is_mala:
+            losses[step // every] = potential.loss(state.params)
+        state = kernel.update(state, block)
+        if settings.acceptance_every and step % settings.acceptance_every == 0:
+            records.append(
+                state.acceptance if is_mala else _sgld_acceptance(state, potential, block, settings, nbeta, scale)
+            )
+            record_steps.append(step)
+        if wanted:
+            if keep_after:
+                if is_mala:
+                    losses[step // every] = state.next_loss
+                else:
+                    losses[step // every] = potential.loss(state.params, None if full else block)
+            elif not full or is_mala:
+                losses[step // every] = state.loss
+        if step % CHECK_EVERY == CHECK_EVERY - 1 and not bool(torch.isfinite(state.loss).any()):
+            break
+    acceptance = torch.stack(records, dim=1).float().cpu().numpy() if records else np.empty((len(start), 0), np.float32)
+    return losses.T.contiguous().cpu().numpy(), (acceptance, np.array(record_steps, dtype=np.int64)), state
+
+
+def _sgld_acceptance(
+    state: sgld.State, potential: Potential, block: Any, settings: Sampling, nbeta: float, scale: float | Tensor
+) -> Tensor:
+    """Metropolis acceptance probability of the SGLD step just made, with U of its batch at both ends."""
+
+    def localised(loss: Tensor, gradient: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        away = params - state.centre
+        return nbeta * loss + 0.5 * settings.gamma * away.square().sum(-1), nbeta * gradient + settings.gamma * away
+
+    energy, gradient = localised(state.loss, state.gradient, state.params - state.change)
+    new_energy, new_gradient = localised(*potential.loss_and_gradient(state.params, block), state.params)
+    return mala.log_acceptance(state.change, energy, gradient, new_energy, new_gradient, scale).clamp(max=0.0).exp()
+
+
+def kept_from(draws: int, burn_in: float) -> int:
+    """Index of the first draw behind the burn-in; at least one is kept."""
+    return min(math.floor(draws * burn_in + 1e-9), draws - 1)
+
+
+def summarise(
+    trace: np.ndarray,
+    initial_loss: np.ndarray | float,
+    nbeta: float,
+    settings: Sampling,
+    *,
+    dimension: int,
+    acceptance: tuple[np.ndarray, np.ndarray],
+    seconds: float,
+    params: Tensor,
+) -> LlcEstimate:
+    """Losses to an estimate. `initial_loss` is a number, or one per chain where chains sit at several parameters."""
+    baseline = np.broadcast_to(np.asarray(initial_loss, dtype=np.float64), (len(trace),))
+    diverged_at = first_divergence(trace, float(baseline.max()))
+    good = diverged_at < 0
+    energy = nbeta * (trace.astype(np.float64) - baseline[:, None])
+    kept = energy[:, kept_from(trace.shape[1], settings.burn_in) :]
+    per_chain = np.where(good, np.where(good[:, None], kept, 0.0).mean(axis=1), np.nan)
+    llc = float(per_chain[good].mean()) if good.any() else math.nan
+    error = standard_error(kept[good]) if good.any() else math.nan
+    found = []
+    if not good.all():
+        first = int(diverged_at[~good].min()) * settings.trace_every
+        found.append(
+            f"{(~good).sum()} of {len(good)} chains diverged, the first at step {first}, and are left out; lower"
+            f" step_size (now {settings.step_size:g})"
+        )
+    if good.any():
+        change, errors = drift(energy[good])
+        if abs(errors) > 3 and abs(change) > 0.05 * abs(llc):
+            found.append(
+                f"not equilibrated: the mean moved by {change:+.3g} ({100 * change / llc:+.0f} %) from the third to the"
+                f" last quarter of the chain; raise num_steps (now {settings.num_steps}) or step_size"
+            )
+        if llc < 0:
+            found.append("the estimate is negative: the parameters are not at a minimum of the loss")
+        elif llc > dimension / 2 * 1.1 + 3 * (0.0 if math.isnan(error) else error):
+            found.append(
+                f"the estimate exceeds D/2 = {dimension / 2:g}, which no learning coefficient does: step_size is too"
+                " large, or the parameters are not at a minimum"
+            )
+    for sentence in found:
+        warnings_module.warn(sentence, stacklevel=3)
+    return LlcEstimate(
+        llc=llc,
+        standard_error=error,
+        per_chain=per_chain,
+        loss_trace=trace,
+        initial_losses=baseline,
+        nbeta=nbeta,
+        dimension=dimension,
+        diverged_at=diverged_at,
+        r_hat=split_r_hat(kept[good]),
+        acceptance=acceptance[0],
+        acceptance_steps=acceptance[1],
+        warnings=tuple(found),
+        seconds=seconds,
+        settings=settings,
+        params=params,
+    )
+
+
+def _in_memory(data: Sequence[Tensor] | torch.utils.data.Dataset) -> tuple[Tensor, ...]:
+    if isinstance(data, torch.utils.data.TensorDataset):
+        return data.tensors
+    if isinstance(data, torch.utils.data.Dataset):
+        examples = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
+        if not examples:
+            raise ValueError("data has no examples")
+        return tuple(torch.stack([torch.as_tensor(e[i]) for e in examples]) for i in range(len(examples[0])))
+    if isinstance(data, Tensor):
+        raise ValueError("data must be (inputs, targets), got a single tensor")
+    return tuple(data)
