@@ -93,7 +93,7 @@ def execute(config: Config, *, resume: str | None = None, parent_id: str | None 
     config.prepare()
     from reprod import tracking, training
 
-    training.stop_on_signals()
+    training.signals.install()
     function = registry.function(config.experiment)
     run = tracking.open_run(config, resume=resume, parent_id=parent_id)
     with tracking.recording(run):

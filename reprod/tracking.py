@@ -46,6 +46,7 @@ from reprod import __version__, project
 from reprod.config import Config, spell
 from reprod.errors import BadInput, Diverged, Interrupted
 from reprod.run import Run, as_array
+from reprod.training import signals
 
 CHECKPOINTS_KEPT = 2
 BATCH = 1000  # metrics in one request: MLflow's limit
@@ -457,10 +458,7 @@ class MlflowRun(Run):
 
     def _fetch(self, name: str) -> Path:
         local = self.work / "checkpoints" / name
-        if not local.exists():
-            local.parent.mkdir(parents=True, exist_ok=True)
-            self.client.download_artifacts(self.run_id, f"checkpoints/{name}", str(self.work))
-        return local
+        return local if local.exists() else Path(self.client.download_artifacts(self.run_id, f"checkpoints/{name}"))
 
     # the end
 
@@ -552,7 +550,8 @@ def recording(run: MlflowRun) -> Iterator[MlflowRun]:
     """Settle the run whatever happens in the block: FINISHED, FAILED with its reason, or KILLED by a signal."""
     try:
         yield run
-        run.finish()
+        with signals.deferred():
+            run.finish()
     except (Interrupted, KeyboardInterrupt) as error:
         run.settle("KILLED", f"{error or 'stopped by Ctrl-C'}; `reprod resume {run.run_id}` continues it")
         raise
@@ -568,7 +567,8 @@ def recording(run: MlflowRun) -> Iterator[MlflowRun]:
         run.settle("FAILED", run.failure)
         raise
     finally:
-        run.close()
+        with signals.deferred():  # a second signal does cut it short
+            run.close()
 
 
 # -- provenance ---------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def _dump(part: Any) -> Any:
     import torch
 
     if hasattr(part, "state_dict"):
-        return part.state_dict()
+        return _dump(part.state_dict())  # copies: a module's own state_dict changes with the module
     if isinstance(part, torch.Generator):
         return part.get_state()
     if isinstance(part, np.random.Generator):
@@ -74,8 +74,8 @@ def _dump(part: Any) -> Any:
         return part.item()
     if isinstance(part, dict):
         return {key: _dump(value) for key, value in part.items()}
-    if isinstance(part, list):
-        return [_dump(value) for value in part]
+    if isinstance(part, (list, tuple)):
+        return type(part)(_dump(value) for value in part)
     if part is None or isinstance(part, (bool, int, float, str)):
         return part
     raise TypeError(f"a checkpoint cannot hold a {type(part).__name__}")
@@ -91,13 +91,17 @@ def _load(part: Any, saved: Any) -> None:
     elif isinstance(part, np.random.Generator):
         part.bit_generator.state = saved
     elif isinstance(part, torch.Tensor):
+        if not _same_kind(part, saved):
+            raise ValueError(
+                f"a tensor of {saved.dtype}{tuple(saved.shape)} for one of {part.dtype}{tuple(part.shape)}"
+            )
         with torch.no_grad():
             part.copy_(saved)
     elif isinstance(part, np.ndarray):
-        part[...] = saved.numpy()
+        _load(torch.from_numpy(part), saved)
     elif isinstance(part, dict):
         for key, value in saved.items():
-            if _in_place(part.get(key)):
+            if _in_place(part.get(key), value):
                 _load(part[key], value)
             else:
                 part[key] = value
@@ -107,11 +111,19 @@ def _load(part: Any, saved: Any) -> None:
         raise TypeError(f"a {type(part).__name__} cannot be restored in place: put it into a dict")
 
 
-def _in_place(part: Any) -> bool:
+def _in_place(part: Any, saved: Any) -> bool:
+    """Whether a dict's entry takes the saved value in place; a tensor that changed its type or shape is replaced."""
     import torch
 
-    kinds = (torch.Tensor, torch.Generator, np.ndarray, np.random.Generator, dict, list)
-    return isinstance(part, kinds) or hasattr(part, "load_state_dict")
+    if isinstance(part, torch.Tensor):
+        return _same_kind(part, saved)
+    return isinstance(part, (torch.Generator, np.ndarray, np.random.Generator, dict, list)) or hasattr(
+        part, "load_state_dict"
+    )
+
+
+def _same_kind(part: torch.Tensor, saved: torch.Tensor) -> bool:
+    return part.dtype == saved.dtype and part.shape == saved.shape
 
 
 # -- the loop -----------------------------------------------------------------------------------------------------
@@ -136,33 +148,40 @@ def loop(
     if (saved := run.restore()) is not None:
         start, parts = saved
         state.load(parts)
-    with progress(run.config.experiment, total, start) as advance, _signals.deferred():
+    with progress(run.config.experiment, total, start) as advance, signals.deferred():
         for iteration in range(start + 1, total + 1):
             yield iteration
-            if iteration % every == 0 or iteration == total or _signals.pending:
+            if iteration % every == 0 or iteration == total or signals.pending:
                 if healthy is not None and not healthy():
                     raise Diverged(f"the training left the finite numbers before iteration {iteration}")
                 run.save(iteration, state.dump())
-                _signals.raise_pending()
+                signals.raise_pending()
             advance(iteration, status)
 
 
 class _Signals:
-    """Signals that ask the run to stop: answered at once, but inside `deferred()` at the next checkpoint. A second one
-    is always answered at once."""
+    """Signals that ask the run to stop: answered at once, but inside `deferred()` at the next checkpoint. Another one
+    after more than two seconds is answered at once (Slurm sends the same signal to a job's every process)."""
 
     def __init__(self) -> None:
         self.pending: int | None = None
+        self.since = 0.0
         self.depth = 0
 
     def install(self) -> None:
+        """Let SIGTERM, SIGINT and SIGUSR2 stop the run of this process with a checkpoint. Main thread only."""
+        self.pending, self.depth = None, 0
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             signal.signal(signum, self._receive)
 
     def _receive(self, signum: int, _frame: Any) -> None:
-        if self.depth and self.pending is None:
-            self.pending = signum
+        if self.pending is None:
+            self.pending, self.since = signum, time.monotonic()
+        elif time.monotonic() - self.since < 2.0:
+            return
         else:
+            raise Interrupted(signum)
+        if not self.depth:
             raise Interrupted(signum)
 
     @contextmanager
@@ -178,13 +197,7 @@ class _Signals:
             raise Interrupted(self.pending)
 
 
-_signals = _Signals()
-
-
-def stop_on_signals() -> None:
-    """Let SIGTERM, SIGINT and SIGUSR2 stop the run of this process with a checkpoint. Main thread only."""
-    _signals.pending = None
-    _signals.install()
+signals = _Signals()
 
 
 # -- progress -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,151 @@
+"""What is left to run: configurations against the store.
+
+The identity of a run is the digest of its resolved configuration, per seed, whatever made it: the command line,
+`mlflow run`, a sweep, a figure. A finished seed is never run again; an interrupted run is resumed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from reprod import registry
+from reprod.config import Config, _type, resolve
+from reprod.errors import BadInput
+
+if TYPE_CHECKING:
+    from reprod.store import Record, Store
+
+Index = dict[str, dict[str, list["Record"]]]
+
+
+@dataclass
+class Job:
+    """One process to start: a configuration (with the seeds that are missing), fresh or continuing `resume`."""
+
+    config: Config
+    resume: str | None = None
+
+    @property
+    def title(self) -> str:
+        return self.config.title() + (" (resumed)" if self.resume else "")
+
+
+@dataclass
+class Plan:
+    """`jobs` to start, `done` seeds that are finished, `running` ones that another process is at."""
+
+    jobs: list[Job] = field(default_factory=list)
+    done: list[Record] = field(default_factory=list)
+    failed: list[Record] = field(default_factory=list)
+    running: list[Record] = field(default_factory=list)
+
+
+def grid(experiment: str, values: Mapping[str, str]) -> list[Config]:
+    """All combinations: `tol=0.1,0.01` gives two values; a list parameter (seeds, factors) is one value, and `|`
+    separates several (`test_factors=0.5,1|1,2`). Raises `BadInput` before anything runs."""
+    cls = registry.config_class(experiment)
+    axes = []
+    for name, text in values.items():
+        try:
+            several = "|" if getattr(_type(cls, name), "__origin__", None) is tuple else ","
+        except KeyError:
+            several = ","
+        axes.append([(name, part) for part in text.split(several)])
+    return list(unique(resolve(cls, dict(point)) for point in itertools.product(*axes)))
+
+
+def unique(configs: Iterable[Config]) -> list[Config]:
+    """Without repetitions; configurations that differ in their seeds alone are joined."""
+    joined: dict[str, Config] = {}
+    for config in configs:
+        key = config.for_seed(0).digest()
+        if key in joined:
+            seeds = tuple(dict.fromkeys(joined[key].seeds + config.seeds))
+            joined[key] = replace(joined[key], seeds=seeds)
+        else:
+            joined[key] = config
+    return list(joined.values())
+
+
+def make(configs: Sequence[Config], store: Store, *, again: bool = False) -> Plan:
+    """Compare configurations with the store. `again` runs also what is finished."""
+    from reprod.launch import alive
+
+    plan, index = Plan(), Index()
+    for config in unique(configs):
+        if again:
+            plan.jobs.append(Job(config))
+            continue
+        if config.experiment not in index:
+            index[config.experiment] = store.by_digest(config.experiment)
+        missing = []
+        for seed in config.seeds:
+            same = index[config.experiment].get(config.for_seed(seed).digest(), [])
+            finished = [record for record in same if record.status == "FINISHED"]
+            diverged = [record for record in same if record.tags.get("reprod.outcome") == "diverged"]
+            active = [record for record in same if record.status == "RUNNING" and alive(record.tags)]
+            if finished:
+                plan.done.append(finished[0])
+            elif active:
+                plan.running.append(active[0])
+            elif diverged:
+                plan.failed.append(diverged[0])
+            else:
+                missing.append(seed)
+        if missing:
+            plan.jobs.append(_job(replace(config, seeds=tuple(missing)), index[config.experiment]))
+    return plan
+
+
+def _job(config: Config, runs: Mapping[str, list[Record]]) -> Job:
+    """Continue an interrupted run that has these seeds, if there is one, else start afresh."""
+    same = config.for_seed(0).digest()
+    best: tuple[int, str, Config] | None = None
+    for record in itertools.chain.from_iterable(runs.values()):
+        if record.status not in ("KILLED", "RUNNING", "FAILED") or record.tags.get("reprod.outcome") == "diverged":
+            continue
+        if not set(config.seeds) <= set(record.config.seeds) or record.config.for_seed(0).digest() != same:
+            continue
+        if record.parent_id and record.seed is not None and _is_seed_of_batch(record, runs):
+            continue
+        if best is None or len(record.config.seeds) < best[0]:
+            best = len(record.config.seeds), record.id, record.config
+    return Job(best[2], best[1]) if best else Job(config)
+
+
+def _is_seed_of_batch(record: Record, runs: Mapping[str, list[Record]]) -> bool:
+    """Whether a parent with several seeds owns this run: then the parent is what continues."""
+    parents = (r for r in itertools.chain.from_iterable(runs.values()) if r.id == record.parent_id)
+    return any(len(parent.config.seeds) > 1 for parent in parents)
+
+
+def estimate(job: Job, store: Store, index: Index) -> float | None:
+    """Seconds that the job may take: the median of finished runs of its experiment and scale. None if there is none."""
+    name = job.config.experiment
+    if name not in index:
+        index[name] = store.by_digest(name)
+    finished = [r for same in index[name].values() for r in same if r.status == "FINISHED"]
+    alone = [r for r in finished if r.config.scale == job.config.scale and r.parent_id is None or r.seed is None]
+    alike = [r.seconds / len(r.config.seeds) for r in alone if r.config.scale == job.config.scale]
+    return statistics.median(alike) * len(job.config.seeds) if alike else None
+
+
+def figure_configs(chosen: Iterable, scale: str) -> list[Config]:
+    return unique(config for each in chosen for config in each.runs(scale))
+
+
+def need(configs: Sequence[Config]) -> None:
+    """Check data and devices once, before the first job. Raises `BadInput`."""
+    seen = set()
+    for config in configs:
+        key = (config.experiment, config.data_dir, config.device)
+        if key not in seen:
+            seen.add(key)
+            config.prepare()
+
+
+__all__ = ["BadInput", "Job", "Plan", "estimate", "figure_configs", "grid", "make", "need", "unique"]

@@ -1,0 +1,368 @@
+"""Many runs: local worker processes, or Slurm through submitit. One code path runs a job; only who starts it differs.
+
+Local jobs are forked from a server process that has imported torch and MLflow once, so a job starts in milliseconds
+and dies alone. Threads are shared out: two workers on two cores get one each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reprod.errors import BadInput, Interrupted
+from reprod.plan import Job
+
+
+@dataclass
+class Outcome:
+    """What became of a job."""
+
+    job: Job
+    state: str = "waiting"  # waiting, running, finished, failed, stopped
+    log: Path | None = None
+    began: float = 0.0
+    ended: float = 0.0
+    reason: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended or time.monotonic()) - self.began if self.began else 0.0
+
+
+@dataclass
+class Options:
+    """How jobs are started. The Slurm fields mean what sbatch's options of the same name mean."""
+
+    launcher: str = "local"
+    workers: int = 1
+    time_minutes: int = 240
+    mem_gb: float = 8
+    cpus: int = 1
+    gpus: int = 0
+    partition: str | None = None
+    max_requeues: int = 10
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def run_all(jobs: Sequence[Job], options: Options, *, parent_id: str | None = None) -> list[Outcome]:
+    """Run the jobs; a failed one does not stop the others. Ctrl-C and SIGTERM stop the running ones with a checkpoint
+    and raise `Interrupted`; what is finished stays finished."""
+    folder = log_folder()
+    outcomes = [Outcome(job, log=folder / f"{index:04d}-{job.config.experiment}.log") for index, job in enumerate(jobs)]
+    launch = {"local": _local, "slurm": _slurm}.get(options.launcher)
+    if launch is None:
+        raise BadInput(f"--launcher {options.launcher}: expected local or slurm")
+    with _showing(outcomes):
+        launch(outcomes, options, parent_id)
+    return outcomes
+
+
+def log_folder() -> Path:
+    from reprod.tracking import cache_dir
+
+    stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{os.getpid()}"
+    folder = cache_dir() / "logs" / stamp
+    folder.mkdir(parents=True)
+    return folder
+
+
+# -- one job, in a process of its own -------------------------------------------------------------------------------
+
+
+def run_job(job: Job, parent_id: str | None) -> int:
+    """Run a job in this process; the exit status."""
+    from reprod import launch
+
+    return launch.guarded(lambda: launch.execute(job.config, resume=job.resume, parent_id=parent_id))
+
+
+def _in_worker(job: Job, parent_id: str | None, log: str, environment: dict[str, str], threads: int) -> None:
+    """The body of a local worker process."""
+    os.environ.update(environment)
+    os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on once
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    threading.Thread(target=_stop_with, args=(os.getppid(),), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+    status = run_job(job, parent_id)
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def _stop_with(parent: int) -> None:
+    """Ask this process to stop (with a checkpoint) when its parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _context(threads: int) -> Any:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "reprod.tracking", "reprod.launch"])
+    return context
+
+
+def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None) -> None:
+    workers = min(options.workers, len(outcomes)) or 1
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    context = _context(threads)
+    environment = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_"))}
+    waiting = list(outcomes)
+    active: dict[Any, Outcome] = {}
+    with _stopping() as stop:
+        while waiting or active:
+            while waiting and len(active) < workers and not stop:
+                outcome = waiting.pop(0)
+                arguments = (outcome.job, parent_id, str(outcome.log), environment, threads)
+                process = context.Process(target=_in_worker, args=arguments)
+                process.start()
+                active[process] = outcome
+                outcome.state, outcome.began = "running", time.monotonic()
+            if stop and not active:
+                break
+            if stop and stop[0] > 0:
+                for process in active:
+                    os.kill(process.pid, signal.SIGTERM)
+                stop[0] = -stop[0]
+            multiprocessing.connection.wait([process.sentinel for process in active], timeout=0.5)
+            for process in [process for process in active if process.exitcode is not None]:
+                _settle(active.pop(process), process.exitcode)
+        if stop:
+            raise Interrupted(abs(stop[0]))
+
+
+def _settle(outcome: Outcome, status: int) -> None:
+    outcome.ended = time.monotonic()
+    if status == 0:
+        outcome.state = "finished"
+    elif status < 0 or status > 128:
+        outcome.state = "stopped"
+        outcome.reason = f"stopped by {signal.Signals(-status if status < 0 else status - 128).name}"
+    else:
+        outcome.state, outcome.reason = "failed", _last_words(outcome.log)
+
+
+def _last_words(log: Path | None) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log and log.exists() else []
+    ours = [line.removeprefix("reprod: ") for line in lines if line.startswith("reprod: ")]
+    errors = [line for line in lines if "Error" in line]
+    return (ours or errors or lines or ["no output"])[-1][:300]
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM into a list instead of raising."""
+    stop: list[int] = []
+
+    def receive(signum: int, _frame: Any) -> None:
+        if not stop:
+            stop.append(signum)
+
+    before = {s: signal.signal(s, receive) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+# -- Slurm, through submitit ----------------------------------------------------------------------------------------
+
+
+class SlurmTask:
+    """What submitit pickles. Pre-empted or out of time, it asks its run for a checkpoint and is requeued; started
+    again, it finds that run in the store and continues it."""
+
+    def __init__(self, job: Job, parent_id: str | None, environment: dict[str, str], threads: int):
+        self.job, self.parent_id, self.environment, self.threads = job, parent_id, environment, threads
+        self.process: Any = None
+
+    def __call__(self) -> int:
+        os.environ.update(self.environment)
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        from reprod import plan
+        from reprod.store import Store
+
+        left = plan.make([self.job.config], Store())
+        if not left.jobs:
+            return 0
+        context = multiprocessing.get_context("spawn")
+        self.process = context.Process(target=_slurm_body, args=(left.jobs[0], self.parent_id, self.threads))
+        self.process.start()
+        self.process.join()
+        if self.process.exitcode != 0:
+            raise RuntimeError(f"exit status {self.process.exitcode}; the job's log has the reason")
+        return 0
+
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        if self.process is not None:
+            os.kill(self.process.pid, signal.SIGUSR2)
+            self.process.join(80)  # Slurm warns 90 seconds ahead
+        self.process = None
+        return DelayedSubmission(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "process": None}
+
+
+def _slurm_body(job: Job, parent_id: str | None, threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    os._exit(run_job(job, parent_id))
+
+
+def slurm_executor(options: Options, folder: Path) -> Any:
+    import shutil
+
+    try:
+        import submitit
+    except ImportError as error:
+        raise BadInput("--launcher slurm needs submitit: pip install 'reprod[slurm]'") from error
+    if shutil.which("sbatch") is None:
+        raise BadInput("--launcher slurm: there is no sbatch on PATH")
+    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=options.max_requeues, python=sys.executable)
+    settings: dict[str, Any] = {
+        "job_name": "reprod", "time": options.time_minutes, "mem": f"{int(options.mem_gb * 1024)}M",
+        "cpus_per_task": options.cpus, "array_parallelism": max(options.workers, 1), "signal_delay_s": 90,
+        **({"partition": options.partition} if options.partition else {}),
+        **({"gpus_per_node": options.gpus} if options.gpus else {}), **options.extra,
+    }  # fmt: skip
+    executor.update_parameters(**settings)
+    return executor
+
+
+def task_environment() -> dict[str, str]:
+    """What a task on another node must know: the store (an absolute path or a server), the data, the cache."""
+    from reprod import data
+    from reprod.tracking import tracking_uri
+
+    passed = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_")) and k != "MLFLOW_RUN_ID"}
+    return {**passed, "MLFLOW_TRACKING_URI": tracking_uri(), "REPROD_DATA": str(data.folder())}
+
+
+def _slurm(outcomes: Sequence[Outcome], options: Options, parent_id: str | None) -> None:
+    assert outcomes[0].log is not None
+    executor = slurm_executor(options, outcomes[0].log.parent)
+    environment = task_environment()
+    jobs = executor.map_array(
+        lambda outcome: outcome(), [SlurmTask(o.job, parent_id, environment, options.cpus) for o in outcomes]
+    )
+    for outcome, job in zip(outcomes, jobs, strict=True):
+        outcome.state, outcome.began = "running", time.monotonic()
+        outcome.log = Path(job.paths.stderr)
+    with _stopping() as stop:
+        while any(outcome.state == "running" for outcome in outcomes):
+            for outcome, job in zip(outcomes, jobs, strict=True):
+                if outcome.state == "running" and job.done(force_check=False):
+                    _settle_slurm(outcome, job)
+            if stop:
+                for outcome, job in zip(outcomes, jobs, strict=True):
+                    if outcome.state == "running":
+                        job.cancel(check=False)
+                        outcome.state, outcome.ended = "stopped", time.monotonic()
+                raise Interrupted(stop[0])
+            time.sleep(1.0)
+
+
+def _settle_slurm(outcome: Outcome, job: Any) -> None:
+    outcome.ended = time.monotonic()
+    error = job.exception()
+    outcome.state = "finished" if error is None else "failed"
+    if error is not None:
+        outcome.reason = _last_words(outcome.log) if outcome.log and outcome.log.exists() else str(error)[:300]
+
+
+# -- what a person sees ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _showing(outcomes: Sequence[Outcome]) -> Iterator[None]:
+    """A live table on a terminal; a line per change in a log."""
+    done = threading.Event()
+    shown = threading.Thread(target=_table if sys.stderr.isatty() else _lines, args=(outcomes, done), daemon=True)
+    shown.start()
+    try:
+        yield
+    finally:
+        done.set()
+        shown.join(5)
+
+
+def _lines(outcomes: Sequence[Outcome], done: threading.Event) -> None:
+    states = {id(outcome): "waiting" for outcome in outcomes}
+    while True:
+        last = done.wait(0.5)
+        for outcome in outcomes:
+            if outcome.state != states[id(outcome)]:
+                states[id(outcome)] = outcome.state
+                count = sum(o.state == "finished" for o in outcomes)
+                words = f" ({outcome.reason})" if outcome.reason else ""
+                seconds = f" after {outcome.seconds:.0f} s" if outcome.ended else ""
+                print(
+                    f"[{count}/{len(outcomes)}] {outcome.state}{seconds}: {outcome.job.title}{words}", file=sys.stderr
+                )
+        if last:
+            return
+
+
+def _table(outcomes: Sequence[Outcome], done: threading.Event) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+    def table() -> Table:
+        count = sum(o.state == "finished" for o in outcomes)
+        view = Table(title=f"{count} of {len(outcomes)} finished", box=None, title_justify="left")
+        for column in ("state", "time", "run", "last line"):
+            view.add_column(column, no_wrap=True)
+        order = {"running": 0, "failed": 1, "stopped": 2, "waiting": 3, "finished": 4}
+        for outcome in sorted(outcomes, key=lambda o: order[o.state])[:20]:
+            clock = f"{int(outcome.seconds) // 60}:{int(outcome.seconds) % 60:02d}" if outcome.began else ""
+            words = _last_line(outcome.log) if outcome.state == "running" else outcome.reason
+            view.add_row(outcome.state, clock, outcome.job.title, words)
+        if len(outcomes) > 20:
+            view.add_row("", "", f"and {len(outcomes) - 20} more", "")
+        return view
+
+    with Live(table(), console=Console(stderr=True), refresh_per_second=2) as live:
+        while not done.wait(0.5):
+            live.update(table())
+        live.update(table())
+
+
+def _last_line(log: Path | None) -> str:
+    if log is None or not log.exists():
+        return ""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - 400))
+        lines = file.read().decode(errors="replace").splitlines()
+    return lines[-1] if lines else ""
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The last words of a sweep: counts, and every failure with its reason and its log."""
+    counts = {state: sum(o.state == state for o in outcomes) for state in ("finished", "failed", "stopped", "waiting")}
+    lines = [", ".join(f"{count} {state}" for state, count in counts.items() if count)]
+    for outcome in outcomes:
+        if outcome.state in ("failed", "stopped"):
+            lines.append(f"{outcome.state}: {outcome.job.title}: {outcome.reason}\n    log: {outcome.log}")
+    return "\n".join(lines)
