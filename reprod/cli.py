@@ -197,6 +197,182 @@ def doctor(tracking_uri: Uri = None) -> int:
     return doctor_.report(tracking_uri)
 
 
+Launcher = Annotated[str, typer.Option(help="local (worker processes) or slurm (a job array)")]
+Workers = Annotated[int, typer.Option(min=1, help="runs at once")]
+SlurmFile = Annotated[
+    Path | None, typer.Option("--slurm", help="JSON of time_minutes, mem_gb, cpus, gpus, partition, ... for Slurm")
+]
+SlurmOption = Annotated[
+    list[str] | None, typer.Option("-S", metavar="NAME=VALUE", help="one of those; may be repeated")
+]
+
+
+def options(launcher: str, workers: int, slurm: Path | None, single: Sequence[str] | None) -> Any:
+    from reprod.pool import read_options
+
+    return read_options(launcher, workers, slurm, pairs(single))
+
+
+@app.command()
+def sweep(
+    experiment: Annotated[str, typer.Argument(help="an entry point, as `reprod list` names it")],
+    parameters: Parameters = None,
+    workers: Workers = 1,
+    launcher: Launcher = "local",
+    again: Annotated[bool, typer.Option("--again", help="run also what is finished")] = False,
+    slurm: SlurmFile = None,
+    slurm_option: SlurmOption = None,
+) -> int:
+    """Run all combinations of parameters: `-P tol=0.1,0.01 -P seeds=0-4`. Started again, it runs what is left."""
+    from reprod import many
+
+    return many.sweep(experiment, pairs(parameters), options(launcher, workers, slurm, slurm_option), again)
+
+
+@app.command()
+def reproduce(
+    experiment: Experiment = None,
+    paper: Paper = None,
+    figure: FigureId = None,
+    everything: Annotated[bool, typer.Option("--all", help="all papers")] = False,
+    scale: Scale = "paper",
+    workers: Workers = 1,
+    launcher: Launcher = "local",
+    out: Annotated[Path, typer.Option(help="folder for the figures")] = Path("figures"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan only")] = False,
+    slurm: SlurmFile = None,
+    slurm_option: SlurmOption = None,
+) -> int:
+    """Run what the figures lack, draw them, check their claims. Interrupt it, start it again: nothing is repeated."""
+    from analysis.figure import figures as find
+    from reprod import many
+
+    scale_known(scale)
+    if not (everything or experiment or paper or figure):
+        raise BadInput("say what: --figure fig4d, --experiment NAME, --paper NAME or --all")
+    chosen = find(paper, experiment, figure)
+    return many.reproduce(chosen, scale, options(launcher, workers, slurm, slurm_option), out, dry_run)
+
+
+@app.command()
+def claims(
+    experiment: Experiment = None,
+    paper: Paper = None,
+    figure: FigureId = None,
+    scale: Scale = "paper",
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the rows here, too")] = None,
+    tracking_uri: Uri = None,
+) -> int:
+    """What the papers claim, what our runs give, and the verdict."""
+    from analysis.claims import check, show, to_json
+    from analysis.figure import figures as find
+    from reprod.store import Store
+
+    scale_known(scale)
+    rows = check(find(paper, experiment, figure), scale, Store(tracking_uri))
+    show(rows)
+    if json_file is not None:
+        json_file.write_text(to_json(rows, scale))
+    return 0
+
+
+@app.command()
+def status(
+    repair: Annotated[bool, typer.Option("--repair", help="settle the dead runs as KILLED")] = False,
+    all_runs: Annotated[bool, typer.Option("--all", help="list the finished ones, too")] = False,
+    tracking_uri: Uri = None,
+) -> int:
+    """Tell live, finished, failed and dead runs apart, by their process or Slurm job."""
+    from collections import Counter
+
+    from reprod import housekeeping
+    from reprod.store import Store
+
+    store = Store(tracking_uri)
+    counts: Counter[str] = Counter()
+    for record in store.search():
+        state, about = housekeeping.state(record)
+        if state == "dead" and repair:
+            housekeeping.repair(store, record)
+            state, about = "repaired", f"now KILLED; `reprod resume {record.parent_id or record.id}` continues it"
+        counts[state] += 1
+        if state != "finished" or all_runs:
+            print(f"{state:<9} {record.id}  {record.name}  {about}")
+    for run_id in housekeeping.orphans(store):
+        state = "orphan"
+        if repair:
+            store.client.set_tag(run_id, "reprod.failure", "made by `mlflow run`, never started")
+            store.client.set_terminated(run_id, "FAILED")
+            state = "repaired"
+        counts[state] += 1
+        print(f"{state:<9} {run_id}  made by `mlflow run`, which never started it (or is starting it now)")
+    print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no runs")
+    return 0
+
+
+@app.command()
+def diff(a: str, b: str, tracking_uri: Uri = None) -> int:
+    """Compare two runs: parameters, environment, metrics."""
+    from reprod import housekeeping
+    from reprod.store import Store
+
+    store = Store(tracking_uri)
+    found = list(housekeeping.differences(store.get(a), store.get(b)))
+    for what, name, left, right in found:
+        print(f"{what:<12} {name:<28} {left}  ->  {right}")
+    print(f"{len(found)} differences" if found else "no differences")
+    return 0
+
+
+@app.command()
+def verify(run_id: str, tracking_uri: Uri = None) -> int:
+    """Re-execute a finished run from its recorded parameters; report the largest difference of each metric."""
+    from reprod import housekeeping
+    from reprod.store import Store
+
+    deviations, environment = housekeeping.verify(Store(tracking_uri), run_id)
+    for d in deviations:
+        print(f"{'equal' if d.equal else f'{d.largest:.3g}':>10}  {d.name} ({d.points} values)")
+    for what, name, then, now in environment:
+        print(f"{what} differs: {name}: {then} then, {now} now")
+    bad = [d for d in deviations if not d.equal]
+    print(f"{len(deviations) - len(bad)} of {len(deviations)} equal to the last bit")
+    return 1 if bad else 0
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="a new folder")],
+    paper: Annotated[str | None, typer.Option(help="runs of this paper")] = None,
+    experiment: Annotated[str | None, typer.Option(help="runs of this experiment")] = None,
+    tracking_uri: Uri = None,
+) -> int:
+    """Copy runs and their artifacts into a store that opens after being moved to another machine."""
+    from reprod import housekeeping, registry
+    from reprod.errors import nearest
+    from reprod.store import Store
+
+    if paper is not None and paper not in registry.PAPERS:
+        raise BadInput(f"there is no paper {paper!r}{nearest(paper, registry.PAPERS)}")
+    store = Store(tracking_uri)
+    records = store.search(registry.known(experiment) if experiment else None)
+    chosen = [record for record in records if paper is None or record.tags.get("reprod.paper") == paper]
+    count = housekeeping.export(store, chosen, out)
+    print(f"{count} runs copied to {out}: `cd {out} && mlflow ui`, or --tracking-uri sqlite:///{out}/mlflow.db")
+    return 0
+
+
+@app.command()
+def sync(tracking_uri: Uri = None) -> int:
+    """Deliver what runs kept on disk because the store was away."""
+    from reprod.tracking import connect
+    from reprod.tracking import sync as sync_
+
+    delivered, waiting = sync_(connect(tracking_uri))
+    print(f"{delivered} messages delivered, {waiting} still wait")
+    return 1 if waiting else 0
+
+
 def scale_known(scale: str) -> None:
     from reprod.config import SCALES
     from reprod.errors import nearest

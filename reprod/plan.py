@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from reprod import registry
 from reprod.config import Config, _type, resolve
-from reprod.errors import BadInput
 
 if TYPE_CHECKING:
     from reprod.store import Record, Store
@@ -129,8 +128,8 @@ def estimate(job: Job, store: Store, index: Index) -> float | None:
     if name not in index:
         index[name] = store.by_digest(name)
     finished = [r for same in index[name].values() for r in same if r.status == "FINISHED"]
-    alone = [r for r in finished if r.config.scale == job.config.scale and r.parent_id is None or r.seed is None]
-    alike = [r.seconds / len(r.config.seeds) for r in alone if r.config.scale == job.config.scale]
+    whole = [r for r in finished if r.seed is None or not _is_seed_of_batch(r, index[name])]
+    alike = [r.seconds / len(r.config.seeds) for r in whole if r.config.scale == job.config.scale]
     return statistics.median(alike) * len(job.config.seeds) if alike else None
 
 
@@ -146,6 +145,3 @@ def need(configs: Sequence[Config]) -> None:
         if key not in seen:
             seen.add(key)
             config.prepare()
-
-
-__all__ = ["BadInput", "Job", "Plan", "estimate", "figure_configs", "grid", "make", "need", "unique"]

@@ -7,18 +7,22 @@ and dies alone. Threads are shared out: two workers on two cores get one each.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reprod.errors import BadInput, Interrupted
+from reprod.errors import BadInput, Interrupted, nearest
 from reprod.plan import Job
 
 
@@ -50,7 +54,43 @@ class Options:
     gpus: int = 0
     partition: str | None = None
     max_requeues: int = 10
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)  # further options of submitit's SlurmExecutor
+
+
+def read_options(launcher: str, workers: int, file: Path | None, single: Mapping[str, str]) -> Options:
+    """Options from a JSON file, with single ones over it. Raises `BadInput` for an unknown name or a bad value."""
+    try:
+        given: dict[str, Any] = json.loads(file.read_text()) if file else {}
+        given |= {name: _number(text) for name, text in single.items()}
+    except (OSError, ValueError) as error:
+        raise BadInput(f"--slurm {file}: {error}") from error
+    return options_from(given, launcher, workers)
+
+
+def options_from(given: Mapping[str, Any], launcher: str, workers: int) -> Options:
+    names = {f.name: f for f in dataclasses.fields(Options)}
+    for name, value in given.items():
+        if name not in names or name in ("launcher",):
+            raise BadInput(f"Slurm has no option {name!r} here{nearest(name, names)}")
+        kind = {"time_minutes": int, "mem_gb": (int, float), "cpus": int, "gpus": int, "max_requeues": int}.get(name)
+        if kind and (not isinstance(value, kind) or value < 0):
+            raise BadInput(f"Slurm option {name}={value}: expected a number")
+    return Options(**{"launcher": launcher, "workers": workers, **given})
+
+
+def _number(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def check(options: Options) -> None:
+    """Raise `BadInput` where this launcher cannot work here."""
+    if options.launcher not in ("local", "slurm"):
+        raise BadInput(f"--launcher {options.launcher}: expected local or slurm")
+    if options.launcher == "slurm":
+        slurm_executor(options, Path(tempfile.gettempdir()))
 
 
 def run_all(jobs: Sequence[Job], options: Options, *, parent_id: str | None = None) -> list[Outcome]:
@@ -58,9 +98,7 @@ def run_all(jobs: Sequence[Job], options: Options, *, parent_id: str | None = No
     and raise `Interrupted`; what is finished stays finished."""
     folder = log_folder()
     outcomes = [Outcome(job, log=folder / f"{index:04d}-{job.config.experiment}.log") for index, job in enumerate(jobs)]
-    launch = {"local": _local, "slurm": _slurm}.get(options.launcher)
-    if launch is None:
-        raise BadInput(f"--launcher {options.launcher}: expected local or slurm")
+    launch = {"local": _local, "slurm": _slurm}[options.launcher]
     with _showing(outcomes):
         launch(outcomes, options, parent_id)
     return outcomes
@@ -263,9 +301,8 @@ def _slurm(outcomes: Sequence[Outcome], options: Options, parent_id: str | None)
     assert outcomes[0].log is not None
     executor = slurm_executor(options, outcomes[0].log.parent)
     environment = task_environment()
-    jobs = executor.map_array(
-        lambda outcome: outcome(), [SlurmTask(o.job, parent_id, environment, options.cpus) for o in outcomes]
-    )
+    with executor.batch():  # one job array
+        jobs = [executor.submit(SlurmTask(o.job, parent_id, environment, options.cpus)) for o in outcomes]
     for outcome, job in zip(outcomes, jobs, strict=True):
         outcome.state, outcome.began = "running", time.monotonic()
         outcome.log = Path(job.paths.stderr)

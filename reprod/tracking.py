@@ -546,6 +546,28 @@ def open_run(config: Config, *, resume: str | None = None, parent_id: str | None
 
 
 @contextlib.contextmanager
+def sweep(experiment: str, title: str, identity: str, note: str) -> Iterator[str]:
+    """The parent run of a sweep: yields its id. The same sweep, unfinished, is taken up again."""
+    client = connect()
+    place = experiment_id(client, os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment)
+    same = client.search_runs([place], f"tags.`reprod.sweep` = '{identity}' AND attributes.status != 'FINISHED'")
+    tags = {"reprod.sweep": identity, "mlflow.note.content": note}
+    run_id = same[0].info.run_id if same else client.create_run(place, tags=tags, run_name=title).info.run_id
+    client.update_run(run_id, status="RUNNING")
+    status = "KILLED"
+    try:
+        yield run_id
+        status = "FINISHED"
+    except Interrupted:
+        raise
+    except BaseException:
+        status = "FAILED"
+        raise
+    finally:
+        client.set_terminated(run_id, status)
+
+
+@contextlib.contextmanager
 def recording(run: MlflowRun) -> Iterator[MlflowRun]:
     """Settle the run whatever happens in the block: FINISHED, FAILED with its reason, or KILLED by a signal."""
     try:
@@ -604,10 +626,9 @@ def provenance(config: Config) -> dict[str, str]:
     }
     if commit:
         tags["mlflow.source.git.commit"] = commit
-    if "SLURM_JOB_ID" in os.environ:
-        array = f"_{os.environ['SLURM_ARRAY_TASK_ID']}" if "SLURM_ARRAY_TASK_ID" in os.environ else ""
-        tags["reprod.slurm_job"] = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"]) + array
-    return tags
+    from reprod.launch import slurm_job
+
+    return {**tags, "reprod.slurm_job": slurm_job()}
 
 
 def _note(config: Config) -> str:

@@ -1,0 +1,82 @@
+"""All claims of the chosen figures against the store: one row each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+
+from analysis.figure import TOO_FEW, Claim, Figure, gather, needs
+from reprod.errors import BadInput
+from reprod.store import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A claim, the figure that shows it, and where its runs are."""
+
+    paper: str
+    figure: str
+    claim: Claim
+
+
+def check(chosen: Sequence[Figure], scale: str, store: Store) -> list[Row]:
+    """Check every claim. A figure whose runs are missing gives one row that says how many."""
+    index: dict = {}
+    rows = []
+    for each in chosen:
+        if not hasattr(each.what, "claims"):
+            continue
+        try:
+            found = each.claims(gather(each, scale, store, index))
+        except BadInput:
+            have = needs(each.runs(scale), store, index)
+            lacking = sum(len(config.seeds) for config in have.missing)
+            reason = f"{lacking} runs are missing: reprod reproduce --figure {each.id} --scale {scale}"
+            found = [Claim(each.id, each.caption, each.source, "", "", TOO_FEW, reason=reason)]
+        rows += [Row(each.paper, each.id, claim) for claim in found]
+    return rows
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("figure", "claim", "published", "ours (95 % interval)", "n", "verdict"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        claim = row.claim
+        verdict = claim.verdict + (f" ({claim.reason})" if claim.reason else "")
+        table.add_row(row.figure, claim.statement, claim.published, claim.ours, str(claim.n or ""), verdict)
+    console = Console(width=None if Console().is_terminal else 180)
+    console.print(table)
+
+
+def to_json(rows: Sequence[Row], scale: str) -> str:
+    """The rows as JSON, with the ids of their runs; numbers that are not finite become null."""
+    return json.dumps(
+        [{"paper": r.paper, "figure": r.figure, "scale": scale, **_plain(r.claim)} for r in rows], indent=1
+    )
+
+
+def _plain(claim: Claim) -> dict:
+    fields = dataclasses.asdict(claim)
+    low, high = claim.interval
+    fields["value"] = claim.value if math.isfinite(claim.value) else None
+    fields["interval"] = [low, high] if math.isfinite(low) else None
+    return fields
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % confidence interval of the mean (Student's t); NaN for fewer than two values."""
+    import numpy as np
+    from scipy import stats
+
+    if len(values) < 2:
+        return math.nan, math.nan
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(np.asarray(values, dtype=float))
+    mean = float(np.mean(values))
+    return mean - float(half), mean + float(half)
