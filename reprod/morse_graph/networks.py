@@ -1,56 +1,57 @@
-"""The networks as ordinary torch modules: for storing a trained network, and as the reference of the kernels."""
+"""A trained ensemble as an ordinary torch module: for the store, and as the reference of the compiled kernels."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, max_pool2d
 
-from .architectures import ARCHITECTURES, DROPOUT, POOL, Architecture
+from .architectures import ARCHITECTURES, DROPOUT, POOL
 
 
-class Network(nn.Module):
-    """One network of `architectures.ARCHITECTURES`, returning logits (n, C); inputs (n, 2) or (n, 28, 28).
+class Networks(nn.Module):
+    """R networks of one architecture; `weights` (R, P) holds all parameters in `architectures`' layout.
 
-    The parameters are kept in Keras's layout (convolution kernels (row, column, in, out), dense kernels (in, out)), so
-    that `load_flat` is a sequence of reshapes.
+    Calling it gives the mean prediction of the ensemble (n, C), `probabilities` those of every network.
 
     Raises:
         KeyError: an architecture that is not in the table.
     """
 
-    def __init__(self, architecture: str) -> None:
+    exportable = True
+
+    def __init__(self, architecture: str, networks: int) -> None:
         super().__init__()
-        self.architecture: Architecture = ARCHITECTURES[architecture]
+        self.architecture = ARCHITECTURES[architecture]
+        self.weights = nn.Parameter(torch.zeros(networks, self.architecture.size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.probabilities(x).mean(dim=0)
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """(R, n, C) for inputs (n, 2) or (n, 28, 28)."""
+        return torch.softmax(self.logits(x), dim=-1)
+
+    def logits(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """(R, n, C); `keep` (R, n, features) of zeros and ones is a dropout mask, None switches dropout off."""
         layers = self.architecture.layers
-        self.kernels = nn.ParameterList([torch.zeros(layer.shape) for layer in layers])
-        self.biases = nn.ParameterList([torch.zeros(layer.shape[-1]) for layer in layers])
-
-    def load_flat(self, weights: Tensor) -> Network:
-        """Copies a flat parameter vector (P,) into the layers; returns self."""
-        start = 0
-        with torch.no_grad():
-            for layer, kernel, bias in zip(self.architecture.layers, self.kernels, self.biases, strict=True):
-                kernel.copy_(weights[start : start + layer.kernel_size].reshape(layer.shape))
-                bias.copy_(weights[start + layer.kernel_size : start + layer.size])
-                start += layer.size
-        return self
-
-    def flat(self, of: str = "data") -> Tensor:
-        """The parameters (or with `of="grad"` their gradients) as one vector (P,)."""
-        return torch.cat(
-            [getattr(p, of).flatten() for pair in zip(self.kernels, self.biases, strict=True) for p in pair]
-        )
-
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Logits; `keep` (n, features) of zeros and ones is a dropout mask, None switches dropout off."""
+        count = len(self.weights)
+        sizes = [size for layer in layers for size in (layer.kernel_size, layer.shape[-1])]
+        parts = self.weights.split(sizes, dim=1)
+        kernels = [part.reshape(count, *layer.shape) for part, layer in zip(parts[::2], layers, strict=True)]
+        biases = parts[1::2]
+        hidden = list(zip(kernels[:-1], biases[:-1], strict=True))
         if self.architecture.dataset == "mnist":
             x = x.reshape(-1, 1, 28, 28)
-            for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
-                x = torch.relu(nn.functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias))
-            x = nn.functional.max_pool2d(x, POOL).permute(0, 2, 3, 1).flatten(1)
+            for i, (kernel, bias) in enumerate(hidden):  # the networks side by side, as groups of channels
+                filters = kernel.permute(0, 4, 3, 1, 2).flatten(0, 1)
+                x = torch.relu(conv2d(x, filters, bias.flatten(), groups=count if i else 1))
+            x = max_pool2d(x, POOL)
+            rows, columns = x.shape[-2:]
+            x = x.reshape(-1, count, 2, rows, columns).permute(1, 0, 3, 4, 2).flatten(2)
             if keep is not None:
                 x = x * keep / (1 - DROPOUT)
         else:
-            for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
-                x = torch.softmax(x @ kernel + bias, dim=-1)
-        return x @ self.kernels[-1] + self.biases[-1]
+            for kernel, bias in hidden:
+                x = torch.softmax(x @ kernel + bias[:, None], dim=-1)
+        return x @ kernels[-1] + biases[-1][:, None]

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -59,6 +60,7 @@ class Ensemble:
     predict: Callable[[Tensor, np.ndarray, np.ndarray], tuple[Tensor, Tensor]]
 
 
+@cache
 def key(seed: int, name: str) -> np.uint64:
     """The 63-bit key of the stream `name` of one network."""
     return np.uint64(stream(seed, name).integers(2**63))
@@ -105,11 +107,15 @@ def build(
     dense = architecture.convolutions == 0
     widths = np.array(architecture.widths if dense else (0,), dtype=np.int64)
 
-    def for_each(function: Callable[[int], object], count: int) -> list:
-        if workers == 1 or count == 1:
-            return [function(r) for r in range(count)]
-        with ThreadPoolExecutor(min(workers, count)) as pool:
-            return list(pool.map(function, range(count)))
+    pool = ThreadPoolExecutor(workers) if workers > 1 else None
+
+    def for_each(function: Callable[[int], float], count: int) -> Tensor:
+        def some(rows: range) -> list[float]:
+            return [function(r) for r in rows]
+
+        shares = [range(count * i // workers, count * (i + 1) // workers) for i in range(workers)]
+        values = [v for share in (pool.map(some, shares) if pool else map(some, shares)) for v in share]
+        return torch.tensor(values, dtype=torch.float64)
 
     def init(seeds: Sequence[int]) -> State:
         weights = torch.from_numpy(np.stack([initial_weights(architecture, int(seed)) for seed in seeds]))
@@ -141,7 +147,7 @@ def build(
                 )
             return losses[-1]
 
-        loss = torch.tensor(for_each(one, len(w)), dtype=torch.float64)
+        loss = for_each(one, len(w))
         return replace(state, weights=w, first_moment=m, second_moment=v, loss=loss, epoch=torch.tensor(first + epochs))
 
     def update(state: State, epochs: int = 1) -> State:
@@ -165,7 +171,7 @@ def build(
                 return kernels.dense_predict(rows[r], inputs, labels, widths, prob[r])
             return kernels.conv_predict(rows[r], inputs, labels, architecture.convolutions, prob[r])
 
-        loss = torch.tensor(for_each(one, len(rows)), dtype=torch.float64)
+        loss = for_each(one, len(rows))
         return torch.from_numpy(prob), loss
 
     return Ensemble(init, update, predict)

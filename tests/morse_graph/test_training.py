@@ -7,7 +7,7 @@ import torch
 from reprod.data import iris
 from reprod.morse_graph import training
 from reprod.morse_graph.architectures import ARCHITECTURES
-from reprod.morse_graph.networks import Network
+from reprod.morse_graph.networks import Networks
 
 NAMES = sorted(ARCHITECTURES)
 
@@ -40,7 +40,7 @@ def test_sizes_of_the_networks(name, kernels, parameters):
     assert len(architecture.kernel_names) == len(architecture.kernel_index) == kernels
     assert len(set(architecture.kernel_names)) == kernels
     assert architecture.size == parameters
-    assert Network(name).flat().numel() == parameters
+    assert Networks(name, 3).weights.shape == (3, parameters)
 
 
 def test_names_count_layers_per_kind_in_graph_order():
@@ -71,19 +71,15 @@ def test_one_epoch_of_full_batches_follows_autograd_and_keras_adam(name):
     x, y = samples(name)
     ensemble = training.build(ARCHITECTURES[name], x, y, batch_size=len(y))
     state = ensemble.init([3])
-    network = Network(name).load_flat(state.weights[0])
+    network = Networks(name, 1)
+    w, m, v = state.weights[0].double(), 0.0, 0.0
     keep = None
-    if name.startswith("mnist"):
-        keep = torch.from_numpy(dropout_mask(name, seed=3, epoch=0, n=len(y)))
-    w, m, v = network.flat().detach().double(), 0.0, 0.0
     for t in range(1, 4):
-        network.load_flat(w.float())
-        network.zero_grad()
-        if keep is not None:
+        network.weights.data[0] = w
+        if name.startswith("mnist"):
             keep = torch.from_numpy(dropout_mask(name, seed=3, epoch=t - 1, n=len(y)))
-        loss = torch.nn.functional.cross_entropy(network(torch.from_numpy(x), keep), torch.from_numpy(y))
-        loss.backward()
-        g = network.flat("grad").double()
+        loss = torch.nn.functional.cross_entropy(network.logits(torch.from_numpy(x), keep)[0], torch.from_numpy(y))
+        g = torch.autograd.grad(loss, network.weights)[0][0].double()
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         w = w - 1e-3 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (v.sqrt() + 1e-7)
         state = ensemble.update(state)
@@ -149,12 +145,15 @@ def test_orders_differ_between_networks_and_epochs():
 def test_predictions_equal_the_module(name):
     x, y = samples(name)
     ensemble = training.build(ARCHITECTURES[name], x, y, batch_size=5)
-    state = ensemble.update(ensemble.init([0, 1]), 2)
+    state = ensemble.update(ensemble.init([0, 1, 2]), 2)
     prob, loss = ensemble.predict(state.weights, x, y)
-    for r in range(2):
-        logits = Network(name).load_flat(state.weights[r])(torch.from_numpy(x))
-        torch.testing.assert_close(prob[r], torch.softmax(logits, -1).detach(), atol=2e-6, rtol=1e-4)
-        expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(y))
+    networks = Networks(name, 3).requires_grad_(False)
+    networks.weights.copy_(state.weights)
+    logits = networks.logits(torch.from_numpy(x))
+    torch.testing.assert_close(prob, torch.softmax(logits, -1), atol=2e-6, rtol=1e-4)
+    torch.testing.assert_close(prob.mean(dim=0), networks(torch.from_numpy(x)), atol=2e-6, rtol=1e-4)
+    for r in range(3):
+        expected = torch.nn.functional.cross_entropy(logits[r], torch.from_numpy(y))
         assert float(loss[r]) == pytest.approx(expected.item(), rel=1e-4)
 
 
