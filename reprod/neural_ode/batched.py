@@ -14,7 +14,9 @@ of indices: every dense entry says which parameter it is, and a parameter's grad
     state = init(kernel, [model_0, ..., model_4])
     loss, correct = update(kernel, state, x, y, solver="euler", step_size=1 / 64)        # x (S, B, d), y (S, B)
 
-`state` is a dict of tensors and one number. Results depend on the thread count in the last digits, on nothing else.
+Inside, states are columns: (S, d, B) and (S, W, B), so that f(z) = M3 act(M2 act(M1 (z, 1)) + b2) + b3, because the
+skinny products (W x d) are several times faster when the batch is the contiguous axis. `state` is a dict of tensors
+and one number. Results depend on the thread count in the last digits, on nothing else.
 """
 
 from __future__ import annotations
@@ -70,8 +72,8 @@ class Kernel:
     eps: float
     dtype: torch.dtype
     device: torch.device
-    entries: list[Tensor]  # for A1 with b1 below, A2, b2, A3, b3: index into (theta, 0) of every entry
-    occurrences: Tensor  # (P_field, m): index into the flat dense gradient of every parameter's entries
+    entries: list[Tensor]  # for M1 = (A1', b1), M2 = A2', b2, M3 = A3', b3: every entry's index into (theta, 0)
+    occurrences: Tensor  # (P_field, m): every parameter's entries, as indices into (M1', M2, b2, M3, b3, 0)
     buffers: dict[str, Any] = field(default_factory=dict)
 
 
@@ -108,14 +110,14 @@ def build(
     else:
         dense = tied_matrices(dim, (first, b1, middle, b2, last, b3))
     a1, b1, a2, b2, a3, b3 = dense
-    tables = [t.long().to(device) for t in (torch.cat([a1, b1[None]]), a2, b2[None], a3, b3[None])]
+    m1 = torch.cat([a1.T, b1[:, None]], 1)
+    m1, m2, b2, m3, b3 = (t.long().to(device) for t in (m1, a2.T, b2[:, None], a3.T, b3[:, None]))
     n_field = offset - 1
     total = sum(p.numel() for p in model.parameters())
-    entries = [torch.where(t > 0, t - 1, total).flatten() for t in tables]
-    flat = torch.cat([t.flatten() for t in tables])
+    flat = torch.cat([t.flatten() for t in (m1.T, m2, b2, m3, b3)])
     return Kernel(
         dim=dim,
-        width=a2.shape[0],
+        width=m2.shape[0],
         n_classes=model.arguments["n_classes"],
         n_seeds=n_seeds,
         activation=model.arguments["activation"],
@@ -126,7 +128,7 @@ def build(
         eps=eps,
         dtype=model.classifier.weight.dtype,
         device=torch.device(device),
-        entries=entries,
+        entries=[torch.where(t > 0, t - 1, total).flatten() for t in (m1, m2, b2, m3, b3)],
         occurrences=_occurrences(flat, n_field),
     )
 
@@ -149,9 +151,7 @@ def init(kernel: Kernel, models: Sequence[OdeClassifier]) -> State:
     return {"theta": theta, "exp_avg": torch.zeros_like(theta), "exp_avg_sq": torch.zeros_like(theta), "step": 0}
 
 
-def update(
-    kernel: Kernel, state: State, x: Tensor, y: Tensor, solver: str, step_size: float
-) -> tuple[Tensor, Tensor]:
+def update(kernel: Kernel, state: State, x: Tensor, y: Tensor, solver: str, step_size: float) -> tuple[Tensor, Tensor]:
     """One iteration of all seeds in place; returns loss (S,) and hits (S,) before the update."""
     gradient = gradients(kernel, state["theta"], x, y, solver, step_size)
     adam(kernel, state, gradient.theta)
@@ -175,91 +175,91 @@ def gradients(kernel: Kernel, theta: Tensor, x: Tensor, y: Tensor, solver: str, 
     stages, batch = scheme.evaluations, x.shape[1]
     buffer = _buffers(kernel, batch, len(lengths) * stages, stages)
     act, act_gradient = ACTIVATIONS[kernel.activation]
-    a1, a2, b2, a3, b3 = _dense(kernel, theta)
-    grad_a1, grad_a2, grad_b2, grad_a3, grad_b3 = buffer["grads"]
-    buffer["grad"].zero_()
-    ys, zs, h1s, h2s, gks = buffer["y"], buffer["z"], buffer["h1"], buffer["h2"], buffer["gk"]
-    h1ts, h2ts, yts = buffer["h1t"], buffer["h2t"], buffer["yt"]
-    k, gy, g1, g2, sum2 = (buffer[name] for name in ("k", "gy", "g1", "g2", "sum2"))
-    a1t, a2t, a3t = a1[:, : kernel.dim].transpose(1, 2), a2.transpose(1, 2), a3.transpose(1, 2)
+    m1, m2, b2, m3, b3 = _dense(kernel, theta)
+    m1t, m2t, m3t = m1[:, :, : kernel.dim].mT.contiguous(), m2.mT, m3.mT
+    grad_m1t, grad_m2, grad_m3 = (buffer[name].zero_() for name in ("grad_m1t", "grad_m2", "grad_m3"))
+    ys, zs, h2s, h2ts, gks = (buffer[name] for name in ("y", "z", "h2", "h2t", "gk"))
+    k, gy, h1, g1, g2, sum2 = (buffer[name] for name in ("k", "gy", "h1", "g1", "g2", "sum2"))
+    h1t, g1t = h1.mT, g1.mT
     sum2.zero_()
 
-    zs[0].copy_(x)
+    zs[0].copy_(x.mT)
     e = 0
     for dt in lengths:
         z = zs[e]
         for i, row in enumerate(scheme.a):
+            start = z
             for j, a in enumerate(row):
                 if a:
-                    torch.add(zs[e] if j else z, k[j], alpha=dt * a, out=zs[e])
-            torch.bmm(ys[e], a1, out=h1s[e])
-            act(h1s[e])
-            torch.baddbmm(b2, h1s[e], a2, out=h2s[e])
+                    start = torch.add(start, k[j], alpha=dt * a, out=zs[e])
+            torch.bmm(m1, ys[e], out=h1)
+            act(h1)
+            torch.baddbmm(b2, m2, h1, out=h2s[e])
             act(h2s[e])
-            torch.baddbmm(b3, h2s[e], a3, out=k[i])
+            torch.baddbmm(b3, m3, h2s[e], out=k[i])
             e += 1
         for i, b in enumerate(scheme.b):
             if b:
-                torch.add(z, k[i], alpha=dt * b, out=zs[e])
-                z = zs[e]
+                z = torch.add(z, k[i], alpha=dt * b, out=zs[e])
 
     loss, correct, slope, classifier_gradient = _classify(kernel, theta, zs[e], y)
 
     for dt in reversed(lengths):
         for i in range(stages - 1, -1, -1):
             e -= 1
-            gk = gks[e]
-            torch.mul(slope, dt * scheme.b[i], out=gk)
+            gk = torch.mul(slope, dt * scheme.b[i], out=gks[e])
             for j in range(i + 1, stages):
                 if scheme.a[j][i]:
                     gk.add_(gy[j], alpha=dt * scheme.a[j][i])
-            grad_a3.baddbmm_(h2ts[e], gk)
-            torch.bmm(gk, a3t, out=g2)
+            grad_m3.baddbmm_(gk, h2ts[e])
+            torch.bmm(m3t, gk, out=g2)
             act_gradient(g2, h2s[e])
-            grad_a2.baddbmm_(h1ts[e], g2)
+            torch.bmm(m1, ys[e], out=h1)  # cheaper again than from memory
+            act(h1)
+            grad_m2.baddbmm_(g2, h1t)
             sum2.add_(g2)
-            torch.bmm(g2, a2t, out=g1)
-            act_gradient(g1, h1s[e])
-            grad_a1.baddbmm_(yts[e], g1)
-            torch.bmm(g1, a1t, out=gy[i])
+            torch.bmm(m2t, g2, out=g1)
+            act_gradient(g1, h1)
+            grad_m1t.baddbmm_(ys[e], g1t)
+            torch.bmm(m1t, g1, out=gy[i])
         for g in gy:
             slope.add_(g)
 
-    torch.sum(sum2, 1, keepdim=True, out=grad_b2)
-    torch.sum(buffer["gk_all"][: len(lengths) * stages], (0, 2), out=grad_b3.squeeze(1))
-    field_gradient = buffer["grad"][:, kernel.occurrences.flatten()]
-    field_gradient = field_gradient.view(kernel.n_seeds, *kernel.occurrences.shape).sum(-1)
-    return Gradient(loss, correct, torch.cat([field_gradient, classifier_gradient], 1))
+    grad_b2 = sum2.sum(-1)
+    grad_b3 = buffer["gk_all"][: len(lengths) * stages].sum((0, 3))
+    zero = grad_b3.new_zeros(kernel.n_seeds, 1)  # see _occurrences
+    pieces = (grad_m1t, grad_m2, grad_b2, grad_m3, grad_b3, zero)
+    dense = torch.cat([piece.flatten(1) for piece in pieces], 1)
+    tied = dense.index_select(1, kernel.occurrences.flatten()).unflatten(1, kernel.occurrences.shape).sum(-1)
+    return Gradient(loss, correct, torch.cat([tied, classifier_gradient], 1))
 
 
 def _dense(kernel: Kernel, theta: Tensor) -> list[Tensor]:
-    """A1 with b1 as its last row (S, d + 1, W), A2 (S, W, W), b2 (S, 1, W), A3 (S, W, d), b3 (S, 1, d)."""
+    """M1 (S, W, d + 1) with b1 as its last column, M2 (S, W, W), b2 (S, W, 1), M3 (S, d, W), b3 (S, d, 1)."""
     d, w = kernel.dim, kernel.width
     padded = torch.cat([theta, theta.new_zeros(len(theta), 1)], 1)
-    shapes = ((d + 1, w), (w, w), (1, w), (w, d), (1, d))
-    return [
-        padded.index_select(1, index).view(-1, *shape) for index, shape in zip(kernel.entries, shapes, strict=True)
-    ]
+    shapes = ((w, d + 1), (w, w), (w, 1), (d, w), (d, 1))
+    return [padded.index_select(1, i).view(-1, *shape) for i, shape in zip(kernel.entries, shapes, strict=True)]
 
 
 def _classifier(kernel: Kernel, theta: Tensor) -> tuple[Tensor, Tensor]:
     c, d = kernel.n_classes, kernel.dim
     tail = theta[:, -(c * d + c) :]
-    return tail[:, : c * d].unflatten(1, (c, d)), tail[:, None, c * d :]
+    return tail[:, : c * d].unflatten(1, (c, d)), tail[:, c * d :, None]
 
 
 def _classify(kernel: Kernel, theta: Tensor, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean cross-entropy, hits, its gradient with respect to z (S, B, d) and to the classifier's parameters."""
+    """Mean cross-entropy, hits, its gradient with respect to z (S, d, B) and to the classifier's parameters."""
     weight, bias = _classifier(kernel, theta)
-    logits = torch.baddbmm(bias, z, weight.transpose(1, 2))
-    log_p = logits.log_softmax(-1)
-    loss = -log_p.gather(-1, y[..., None]).mean((1, 2))
-    correct = (logits.argmax(-1) == y).sum(-1)
+    logits = torch.baddbmm(bias, weight, z)
+    log_p = logits.log_softmax(1)
+    loss = -log_p.gather(1, y[:, None]).mean((1, 2))
+    correct = (logits.argmax(1) == y).sum(-1)
     residual = log_p.exp()
-    residual.scatter_add_(-1, y[..., None], residual.new_full((1, 1, 1), -1.0).expand(*y.shape, 1))
+    residual.scatter_add_(1, y[:, None], residual.new_full((1, 1, 1), -1.0).expand(len(y), 1, y.shape[1]))
     residual /= y.shape[1]
-    slope = torch.bmm(residual, weight)
-    gradient = torch.cat([torch.bmm(residual.transpose(1, 2), z).flatten(1), residual.sum(1)], 1)
+    slope = torch.bmm(weight.mT, residual)
+    gradient = torch.cat([torch.bmm(residual, z.mT).flatten(1), residual.sum(-1)], 1)
     return loss, correct, slope, gradient
 
 
@@ -275,33 +275,29 @@ def _buffers(kernel: Kernel, batch: int, evaluations: int, stages: int) -> dict[
     def empty(*shape: int) -> Tensor:
         return torch.zeros(shape, dtype=kernel.dtype, device=kernel.device)
 
-    y = empty(evaluations + 1, s, batch, d + 1)
-    y[..., d] = 1.0
-    h1, h2 = empty(evaluations, s, batch, w), empty(evaluations, s, batch, w)
-    gk = empty(evaluations, s, batch, d)
-    sizes = ((d + 1, w), (w, w), (1, w), (w, d), (1, d))
-    grad = empty(s, sum(r * c for r, c in sizes) + 1)  # the last entry stays 0: see _occurrences
-    pieces = grad[:, :-1].split([r * c for r, c in sizes], 1)
+    y = empty(evaluations + 1, s, d + 1, batch)
+    y[:, :, d] = 1.0
+    h2 = empty(evaluations, s, w, batch)
+    gk = empty(evaluations, s, d, batch)
     kernel.buffers = {
         "batch": batch,
         "stages": stages,
         "evaluations": evaluations,
         "y": y.unbind(),
-        "yt": y.transpose(-1, -2).unbind(),
-        "z": y[..., :d].unbind(),
-        "h1": h1.unbind(),
-        "h1t": h1.transpose(-1, -2).unbind(),
+        "z": y[:, :, :d].unbind(),
         "h2": h2.unbind(),
-        "h2t": h2.transpose(-1, -2).unbind(),
+        "h2t": h2.mT.unbind(),
         "gk": gk.unbind(),
         "gk_all": gk,
-        "k": empty(stages, s, batch, d).unbind(),
-        "gy": empty(stages, s, batch, d).unbind(),
-        "g1": empty(s, batch, w),
-        "g2": empty(s, batch, w),
-        "sum2": empty(s, batch, w),
-        "grad": grad,
-        "grads": [piece.unflatten(1, size) for piece, size in zip(pieces, sizes, strict=True)],
+        "k": empty(stages, s, d, batch).unbind(),
+        "gy": empty(stages, s, d, batch).unbind(),
+        "h1": empty(s, w, batch),
+        "g1": empty(s, w, batch),
+        "g2": empty(s, w, batch),
+        "sum2": empty(s, w, batch),
+        "grad_m1t": empty(s, d + 1, w),
+        "grad_m2": empty(s, w, w),
+        "grad_m3": empty(s, d, w),
     }
     return kernel.buffers
 
@@ -316,32 +312,29 @@ def state_dict(kernel: Kernel, theta: Tensor) -> dict[str, Tensor]:
 
 
 def field_of(kernel: Kernel, theta: Tensor) -> solvers.Field:
-    """The fields of all seeds of theta (S, P), as one field on states (S, n, d). No gradients."""
-    a1, a2, b2, a3, b3 = _dense(kernel, theta)
+    """The fields of all seeds of theta (S, P), as one field on columns (S, d, n). No gradients."""
+    m1, m2, b2, m3, b3 = _dense(kernel, theta)
     act = ACTIVATIONS[kernel.activation][0]
-    d = kernel.dim
+    weight, bias = m1[:, :, : kernel.dim].contiguous(), m1[:, :, kernel.dim :]
 
     def f(z: Tensor) -> Tensor:
-        h = act(torch.baddbmm(a1[:, d:], z, a1[:, :d]))
-        return torch.baddbmm(b3, act(torch.baddbmm(b2, h, a2)), a3)
+        return torch.baddbmm(b3, m3, act(torch.baddbmm(b2, m2, act(torch.baddbmm(bias, weight, z)))))
 
     return f
 
 
 @torch.no_grad()
-def logits(
-    kernel: Kernel, theta: Tensor, x: Tensor, solver: str, step_size: float | None = None, tol: float | None = None
-) -> tuple[Tensor, int]:
-    """Logits (S, n, n_classes) of x, (n, d) or (S, n, d), under any solver, and the evaluations of one solve.
+def logits(kernel: Kernel, theta: Tensor, x: Tensor, solver: str, step_size: float) -> tuple[Tensor, int]:
+    """Logits (S, n, n_classes) of x, (n, d) or (S, n, d), under any fixed-step solver, and the evaluations of a solve.
 
-    An adaptive solver controls all seeds as one state: call it with one seed at a time.
+    Not for adaptive solvers: the seeds would share their steps.
     """
-    if SOLVERS[solver].adaptive and len(theta) > 1:
-        raise ValueError("an adaptive solver would share its steps between the seeds: give one seed at a time")
-    z = x.to(kernel.dtype).expand(len(theta), *x.shape[-2:])
-    z, evaluations = solvers.solve(field_of(kernel, theta), z, solver, step_size=step_size, tol=tol)
+    if SOLVERS[solver].adaptive:
+        raise ValueError(f"{solver} would share its steps between the seeds")
+    z = x.to(kernel.dtype).expand(len(theta), *x.shape[-2:]).mT.contiguous()
+    z, evaluations = solvers.solve(field_of(kernel, theta), z, solver, step_size=step_size)
     weight, bias = _classifier(kernel, theta)
-    return torch.baddbmm(bias, z, weight.transpose(1, 2)), evaluations.forward
+    return torch.baddbmm(bias, weight, z).mT, evaluations.forward
 
 
 def from_state_dicts(kernel: Kernel, state_dicts: Sequence[Mapping[str, Tensor]]) -> Tensor:

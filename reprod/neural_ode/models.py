@@ -89,7 +89,7 @@ class ConvField(nn.Module):
         """For vectors of d numbers: see `tied_matrices`."""
         layers = (self.first, self.middle, self.last)
         parameters = tuple(p for layer in layers for p in (layer.weight, layer.bias))
-        return tied_matrices(dim, parameters)  # type: ignore[arg-type]
+        return tied_matrices(dim, parameters)
 
 
 class LinearField(nn.Module):

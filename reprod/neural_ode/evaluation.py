@@ -1,0 +1,115 @@
+"""Accuracy of trained networks under their own and other solvers (Ott et al. 2021, figures 1 and 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprod.neural_ode import batched
+from reprod.neural_ode.models import OdeClassifier
+from reprod.neural_ode.solvers import MAX_EVALUATIONS, SOLVERS, SolverFailure, step_lengths
+
+
+class SolverSetting(NamedTuple):
+    """A solver to test with; `value` is its step size, or its tolerance if it is adaptive; `factor` is relative to
+    the training's."""
+
+    solver: str
+    factor: float
+    value: float
+
+    @property
+    def step_size(self) -> float | None:
+        return None if SOLVERS[self.solver].adaptive else self.value
+
+    @property
+    def tol(self) -> float | None:
+        return self.value if SOLVERS[self.solver].adaptive else None
+
+    @property
+    def steps(self) -> tuple[str, object]:
+        """Equal for two configurations that take the same steps: every h >= 1 is one step."""
+        return self.solver, (self.value if SOLVERS[self.solver].adaptive else tuple(step_lengths(self.value)))
+
+
+def solver_grid(
+    value: float, solvers: Iterable[str], factors: Iterable[float], factor_on: str = "step"
+) -> list[SolverSetting]:
+    """Every solver with every factor: h_test = factor h (tol_test = factor tol), or with factor_on = "nsteps"
+    N_test = factor N, that is h_test = h / factor."""
+    factors = tuple(factors)
+    return [SolverSetting(s, c, value * c if factor_on == "step" else value / c) for s in solvers for c in factors]
+
+
+def as_input(x: Tensor) -> Tensor:
+    """Pixels 0 ... 255 as numbers in [0, 1]; anything else as it is."""
+    return x.float() / 255 if x.dtype == torch.uint8 else x
+
+
+def hits(logits: Tensor, y: Tensor) -> Tensor:
+    """Number of right predictions along the second last axis of logits (..., n, n_classes). A row of logits with a
+    number that is not finite is an error, whatever its largest entry."""
+    return ((logits.argmax(-1) == y) & logits.isfinite().all(-1)).sum(-1)
+
+
+def accuracy(logits: Tensor, y: Tensor) -> float:
+    """hits / n, whatever the size of the batches: the original divided by the nominal batch size."""
+    return int(hits(logits, y)) / len(y)
+
+
+class Evaluated(NamedTuple):
+    """Accuracy and evaluations (mean per batch) of one or, with a leading axis, several networks."""
+
+    accuracy: np.ndarray
+    evaluations: np.ndarray
+
+
+@torch.no_grad()
+def evaluate(model: OdeClassifier, x: Tensor, y: Tensor, tests: Sequence[SolverSetting], batch_size: int) -> Evaluated:
+    """Accuracy (tests,) of one network on (x, y).
+
+    An adaptive solver's steps depend on its batch, so that batch_size is that of the training. A solve that fails
+    counts as wrong in all its batch. Tests that take the same steps are solved once.
+    """
+
+    def one(test: SolverSetting) -> tuple[float, float]:
+        right, nfe, batches = torch.zeros((), dtype=torch.long, device=x.device), 0, 0
+        for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            try:
+                z, evaluations = model.flow(as_input(xb), test.solver, test.step_size, test.tol)
+                right += hits(model.classify(z), yb)
+                nfe += evaluations.forward
+            except SolverFailure:
+                nfe += MAX_EVALUATIONS
+            batches += 1
+        return int(right) / len(y), nfe / batches
+
+    return _each(tests, one)
+
+
+@torch.no_grad()
+def evaluate_batched(
+    kernel: batched.Kernel, theta: Tensor, x: Tensor, y: Tensor, tests: Sequence[SolverSetting]
+) -> Evaluated:
+    """Accuracy (S, tests) of the networks theta (S, P) on x (n, d), y (n,) under fixed-step solvers, all networks in
+    one solve."""
+
+    def one(test: SolverSetting) -> tuple[np.ndarray, float]:
+        logits, nfe = batched.logits(kernel, theta, x, test.solver, step_size=test.value)
+        return hits(logits, y).cpu().numpy() / len(y), nfe
+
+    table = _each(tests, one)
+    return Evaluated(table.accuracy.T.copy(), np.tile(table.evaluations, (len(theta), 1)))
+
+
+def _each(tests: Sequence[SolverSetting], one: Callable[[SolverSetting], tuple]) -> Evaluated:
+    done: dict[object, tuple] = {}
+    for test in tests:
+        if test.steps not in done:
+            done[test.steps] = one(test)
+    results = [done[test.steps] for test in tests]
+    return Evaluated(np.array([a for a, _ in results]), np.array([n for _, n in results]))

@@ -1,0 +1,61 @@
+"""Lady Windermere's fan on XOR: a linear readout that works because of the solver's error (Ott et al. 2021, figure 3).
+
+    z' = [[alpha, 1], [-gamma |z|^delta, beta]] z,    (0,0), (1,1) -> class 0,    (0,1), (1,0) -> class 1
+
+Euler's bias grows with the distance from the origin and the time spent; with h = 10^-2.5 it separates the end points
+of the two classes by a line, with h = 10^-3.5 and in the limit h -> 0 it does not.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+
+from reprod.neural_ode.solvers import SOLVERS, step_lengths
+
+POINTS = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+LABELS = np.array([0, 0, 1, 1])
+
+
+def fan(
+    step_size: float,
+    solver: str = "euler",
+    *,
+    alpha: float = 0.2,
+    beta: float = 0.2,
+    gamma: float = 15.0,
+    delta: float = 1.0,
+    end: float = 3.75,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Times (n + 1,) and trajectories (n + 1, 4, 2) of POINTS at every step; the last step is T - n h."""
+
+    def f(z: np.ndarray) -> np.ndarray:
+        radius = np.sqrt(z[:, 0] ** 2 + z[:, 1] ** 2)
+        return np.stack([alpha * z[:, 0] + z[:, 1], beta * z[:, 1] - gamma * radius**delta * z[:, 0]], 1)
+
+    scheme = SOLVERS[solver]
+    lengths = step_lengths(step_size, end)
+    states = np.empty((len(lengths) + 1, *POINTS.shape))
+    states[0] = POINTS
+    for n, dt in enumerate(lengths):
+        k: list[np.ndarray] = []
+        for row in scheme.a:
+            k.append(f(states[n] + dt * sum(a * slope for a, slope in zip(row, k, strict=True))))
+        states[n + 1] = states[n] + dt * sum(b * slope for b, slope in zip(scheme.b, k, strict=True))
+    return np.concatenate([[0.0], np.cumsum(lengths)]), states
+
+
+def separability_margin(points: np.ndarray, labels: np.ndarray) -> float:
+    """max over unit u of (min over class 1 of u.x - max over class 0 of u.x): twice the margin of the best line
+    between the classes if they are linearly separable, minus their depth of overlap if they are not.
+
+    It is the signed distance of the origin from the convex hull of all differences between the classes, which is
+    attained along a difference or along a normal of two of them.
+    """
+    differences = (points[labels == 1][:, None] - points[labels == 0]).reshape(-1, 2)
+    edges = np.array([q - p for p, q in permutations(differences, 2)])
+    directions = np.concatenate([differences, np.stack([-edges[:, 1], edges[:, 0]], 1)])
+    lengths = np.linalg.norm(directions, axis=1)
+    directions = directions[lengths > 0] / lengths[lengths > 0, None]
+    return float((directions @ differences.T).min(1).max())
