@@ -40,7 +40,8 @@ def applied() -> Iterator[None]:
     import matplotlib
     from cycler import cycler
 
-    with matplotlib.rc_context({**SETTINGS, "axes.prop_cycle": cycler(color=CYCLE)}):
+    settings: Any = {**SETTINGS, "axes.prop_cycle": cycler(color=CYCLE)}
+    with matplotlib.rc_context(settings):
         yield
 
 

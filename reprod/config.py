@@ -175,12 +175,17 @@ def spell(value: Any) -> str:
 
 
 @cache
-def _type(cls: type[Config], name: str) -> Any:
-    return typing.get_type_hints(cls)[name]
+def _types(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def kind_of(cls: type[Config], name: str) -> Any:
+    """The declared type of a parameter: `float | None`, `tuple[int, ...]`."""
+    return _types(typing.cast(Any, cls))[name]
 
 
 def _parse(cls: type[Config], name: str, text: Any) -> Any:
-    kind = _type(cls, name)
+    kind = kind_of(cls, name)
     text = str(text).strip()
     optional = isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind)
     if optional:
@@ -279,8 +284,8 @@ def _row(cls: type[Config], field: dataclasses.Field) -> dict[str, str]:
     bounds = {"above": ">", "at_least": ">=", "below": "<", "at_most": "<="}
     limits = [f"{sign} {spell(field.metadata[key])}" for key, sign in bounds.items() if field.metadata[key] is not None]
     choices = field.metadata["choices"]
-    kinds = [kind for kind in typing.get_args(_type(cls, field.name)) if kind is not type(None)]
-    kind = _type(cls, field.name) if typing.get_origin(_type(cls, field.name)) is tuple or not kinds else kinds[0]
+    kinds = [kind for kind in typing.get_args(kind_of(cls, field.name)) if kind is not type(None)]
+    kind = kind_of(cls, field.name) if typing.get_origin(kind_of(cls, field.name)) is tuple or not kinds else kinds[0]
     scaled = [f"{s}={spell(cls.scales[s][field.name])}" for s in SCALES if field.name in cls.scales.get(s, {})]
     return {
         "name": field.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -195,10 +196,8 @@ def _copy(store: Store, client: Any, record: Record, out: Path) -> str:
     client.log_batch(made.run_id, params=params[:100], tags=tags[:100])
     if record.entity.inputs and record.entity.inputs.dataset_inputs:
         client.log_inputs(made.run_id, record.entity.inputs.dataset_inputs)
-    try:
+    with contextlib.suppress(FileNotFoundError):
         shutil.copytree(record.path(""), Path(made.artifact_uri.removeprefix("file://")), dirs_exist_ok=True)
-    except FileNotFoundError:
-        pass
     _copy_models(store, client, record, made)
     client.set_terminated(made.run_id, info.status, info.end_time)
     return made.run_id

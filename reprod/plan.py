@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reprod import registry
-from reprod.config import Config, _type, resolve
+from reprod.config import Config, kind_of, resolve
 
 if TYPE_CHECKING:
     from reprod.store import Record, Store
@@ -50,7 +50,7 @@ def grid(experiment: str, values: Mapping[str, str]) -> list[Config]:
     axes = []
     for name, text in values.items():
         try:
-            several = "|" if getattr(_type(cls, name), "__origin__", None) is tuple else ","
+            several = "|" if getattr(kind_of(cls, name), "__origin__", None) is tuple else ","
         except KeyError:
             several = ","
         axes.append([(name, part) for part in text.split(several)])

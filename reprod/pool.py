@@ -72,8 +72,7 @@ def options_from(given: Mapping[str, Any], launcher: str, workers: int) -> Optio
     for name, value in given.items():
         if name not in names or name in ("launcher",):
             raise BadInput(f"Slurm has no option {name!r} here{nearest(name, names)}")
-        kind = {"time_minutes": int, "mem_gb": (int, float), "cpus": int, "gpus": int, "max_requeues": int}.get(name)
-        if kind and (not isinstance(value, kind) or value < 0):
+        if name not in ("partition", "extra") and (not isinstance(value, (int, float)) or value < 0):
             raise BadInput(f"Slurm option {name}={value}: expected a number")
     return Options(**{"launcher": launcher, "workers": workers, **given})
 
@@ -237,11 +236,11 @@ class SlurmTask:
         from reprod import plan
         from reprod.store import Store
 
-        left = plan.make([self.job.config], Store())
-        if not left.jobs:
+        left = [self.job] if self.job.resume else plan.make([self.job.config], Store()).jobs
+        if not left:
             return 0
         context = multiprocessing.get_context("spawn")
-        self.process = context.Process(target=_slurm_body, args=(left.jobs[0], self.parent_id, self.threads))
+        self.process = context.Process(target=_slurm_body, args=(left[0], self.parent_id, self.threads))
         self.process.start()
         self.process.join()
         if self.process.exitcode != 0:

@@ -27,6 +27,9 @@ EXPERIMENTS: dict[str, tuple[str, str, str]] = {
     "cifar_ode": ("neural_ode", "CifarOde", "train"),
     "mnist_ode": ("neural_ode", "MnistOde", "train"),
     "xor_fan": ("neural_ode", "XorFan", "fan"),
+    "iris_training": ("morse_graph", "IrisTraining", "train"),
+    "mnist_training": ("morse_graph", "MnistTraining", "train"),
+    "morse_graph": ("morse_graph", "MorseGraph", "morse_graph"),
 }
 
 

@@ -323,9 +323,8 @@ class MlflowRun(Run):
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
-        points = [[name, float(value), now, int(step)] for name, value in values.items()]
-        self.latest |= {name: value for name, value, *_ in points}
-        self._send("metrics", points=points)
+        self.latest |= {name: float(value) for name, value in values.items()}
+        self._send("metrics", points=[[name, float(value), now, int(step)] for name, value in values.items()])
 
     def array(
         self, name: str, values: Any, *, axes: Sequence[str], unit: str = "", about: str = "", exact: bool = False

@@ -1,0 +1,70 @@
+"""`mlflow run . -b reprod-slurm -c slurm.json -e cifar_ode ...`: MLflow's own door to Slurm, a project backend.
+
+The JSON file has the fields of `reprod.pool.Options` that concern Slurm (time_minutes, mem_gb, cpus, gpus, partition,
+...). The command returns once the job is queued; pre-empted, the job continues behind its checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from mlflow.entities import RunStatus
+from mlflow.exceptions import ExecutionException
+from mlflow.projects.backend.abstract_backend import AbstractBackend
+from mlflow.projects.submitted_run import SubmittedRun
+from mlflow.projects.utils import fetch_and_validate_project, get_or_create_run
+
+from reprod import pool, registry, tracking
+from reprod.config import resolve
+from reprod.errors import BadInput
+from reprod.plan import Job
+
+
+class SlurmRun(SubmittedRun):
+    """A queued job, to MLflow."""
+
+    def __init__(self, run_id: str, job: Any):
+        super().__init__()
+        self._run_id, self.job = run_id, job
+
+    @property
+    def run_id(self) -> str:
+        return self._run_id
+
+    def wait(self) -> bool:
+        while self.get_status() == RunStatus.RUNNING:
+            time.sleep(2)
+        return self.get_status() == RunStatus.FINISHED
+
+    def get_status(self) -> Any:
+        status = tracking.connect().get_run(self.run_id).info.status
+        return RunStatus.from_string(status)
+
+    def cancel(self) -> None:
+        self.job.cancel()
+
+
+class SlurmBackend(AbstractBackend):
+    """Submits an entry point through submitit."""
+
+    def run(
+        self, project_uri: str, entry_point: str, params: dict[str, str], version: str | None,
+        backend_config: dict[str, Any], tracking_uri: str, experiment_id: str,
+    ) -> SlurmRun:  # fmt: skip
+        known = {key: value for key, value in backend_config.items() if not key.isupper()}
+        try:
+            config = resolve(registry.config_class(entry_point), params or {})
+            config.prepare()
+            options = pool.options_from(known, "slurm", 1)
+            pool.check(options)
+        except BadInput as error:
+            raise ExecutionException(str(error)) from error
+        client = tracking.connect(tracking_uri)
+        folder = fetch_and_validate_project(project_uri, version, entry_point, params)
+        made = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
+        task = pool.SlurmTask(Job(config, resume=made.info.run_id), None, pool.task_environment(), options.cpus)
+        job = pool.slurm_executor(options, pool.log_folder()).submit(task)
+        client.set_tag(made.info.run_id, "reprod.slurm_job", job.job_id)
+        print(f"run {made.info.run_id} is Slurm job {job.job_id}; its log: {job.paths.stderr}")
+        return SlurmRun(made.info.run_id, job)
