@@ -118,11 +118,19 @@ def experiment_id(client: MlflowClient, name: str) -> str:
             )
         return found.experiment_id
     try:
-        return client.create_experiment(name)
+        return client.create_experiment(name, artifact_location=_beside_store(client.tracking_uri, name))
     except MlflowException:  # another process was faster
         if (found := client.get_experiment_by_name(name)) is None:
             raise
         return found.experiment_id
+
+
+def _beside_store(uri: str, name: str) -> str | None:
+    """Artifacts of a SQLite store lie beside it. (MLflow would put them into the folder that happens to be current.)"""
+    if not uri.startswith("sqlite:///"):
+        return None
+    folder = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    return str(Path(uri.removeprefix("sqlite:///")).parent / "mlruns" / folder)
 
 
 def cache_dir() -> Path:
