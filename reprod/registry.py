@@ -30,6 +30,11 @@ EXPERIMENTS: dict[str, tuple[str, str, str]] = {
     "iris_training": ("morse_graph", "IrisTraining", "train"),
     "mnist_training": ("morse_graph", "MnistTraining", "train"),
     "morse_graph": ("morse_graph", "MorseGraph", "morse_graph"),
+    "dln_llc": ("learning_coefficient", "DlnLlc", "dln_llc"),
+    "resnet_llc_curve": ("learning_coefficient", "ResnetLlcCurve", "resnet_llc_curve"),
+    "dln_saddle_dynamics": ("learning_coefficient", "DlnSaddleDynamics", "dln_saddle_dynamics"),
+    "rescaling_invariance": ("learning_coefficient", "RescalingInvariance", "rescaling_invariance"),
+    "mala_vs_sgld": ("learning_coefficient", "MalaVsSgld", "mala_vs_sgld"),
 }
 
 

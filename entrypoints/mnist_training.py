@@ -1,0 +1,8 @@
+"""Small convolutional networks on two digits of MNIST (Eslami et al. 2021, figures 4 and 5)."""
+
+from reprod.launch import entry_point
+
+main = entry_point("mnist_training")
+
+if __name__ == "__main__":
+    raise SystemExit(main())
