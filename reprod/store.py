@@ -177,7 +177,7 @@ class Store:
 
     def artifact(self, entity: MlflowEntity, path: str) -> Path:
         root = entity.info.artifact_uri or ""
-        if "://" not in root or root.startswith("file://"):
+        if root.startswith("file:") or ":" not in root.partition("/")[0]:
             local = self._local_root(root) / path
             if not local.exists():
                 raise FileNotFoundError(f"run {entity.info.run_id} has no artifact {path}")

@@ -374,6 +374,13 @@ class MlflowRun(Run):
             "model", path=str(folder / "mlflow"), name=name, tags={**tags, "reprod.digest": self.config.digest()}
         )
 
+    def keep(self, name: str, text: str) -> None:
+        """A text file under `provenance/`; nothing where there is no text."""
+        if text:
+            self.work.mkdir(parents=True, exist_ok=True)
+            (self.work / name).write_text(text)
+            self._send("artifact", path=str(self.work / name), to="provenance")
+
     # seeds
 
     def _child(self, config: Config) -> MlflowRun:
@@ -545,10 +552,6 @@ def open_run(config: Config, *, resume: str | None = None, parent_id: str | None
     outbox.start()
     run = MlflowRun(config, client=client, run_id=run_id, outbox=outbox, parent=None)
     run._send("params", params=config.spelled())
-    if (diff := project.git_diff()) and not resume:
-        run.work.mkdir(parents=True, exist_ok=True)
-        (run.work / "uncommitted.diff").write_text(diff)
-        run._send("artifact", path=str(run.work / "uncommitted.diff"), to="provenance")
     return run
 
 
@@ -578,6 +581,7 @@ def sweep(experiment: str, title: str, identity: str, note: str) -> Iterator[str
 def recording(run: MlflowRun) -> Iterator[MlflowRun]:
     """Settle the run whatever happens in the block: FINISHED, FAILED with its reason, or KILLED by a signal."""
     try:
+        run.keep("uncommitted.diff", project.git_diff())
         yield run
         with signals.deferred():
             run.finish()
@@ -590,9 +594,8 @@ def recording(run: MlflowRun) -> Iterator[MlflowRun]:
         raise
     except BaseException as error:
         run.failure = f"{type(error).__name__}: {_first_line(error)}"
-        run.work.mkdir(parents=True, exist_ok=True)
-        (run.work / "traceback.txt").write_text(traceback.format_exc())
-        run._send("artifact", path=str(run.work / "traceback.txt"), to="provenance")
+        with contextlib.suppress(OSError):  # the disk may be full
+            run.keep("traceback.txt", traceback.format_exc())
         run.settle("FAILED", run.failure)
         raise
     finally:

@@ -1,0 +1,211 @@
+"""One contract for every entry point and every figure, at smoke scale: it runs, leaves what a run must leave, is killed
+and resumed to the same numbers, and its figures build from the store alone.
+
+New experiments and figures are covered by being registered; nothing here names one.
+"""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import yaml
+
+from analysis.figure import figures, gather, write
+from reprod import launch, mlproject, plan, pool, registry, tracking
+from reprod.config import at_scale, parameter_table, resolve, scaled_parameters
+from reprod.store import Record, Store
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = list(registry.EXPERIMENTS)
+PAPERS = list(dict.fromkeys(paper for paper, *_ in registry.EXPERIMENTS.values()))
+FIGURES = [figure for paper in PAPERS for figure in figures(paper)]
+
+
+@pytest.fixture(scope="module")
+def smoke_store(tmp_path_factory: pytest.TempPathFactory, empty_store: bytes):
+    """A store with every run that some figure needs at smoke scale, made by the pool as `reprod reproduce` does."""
+    folder = tmp_path_factory.mktemp("smoke")
+    (folder / "mlflow.db").write_bytes(empty_store)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    patch.setenv("REPROD_CACHE", str(folder / "cache"))
+    patch.delenv("MLFLOW_RUN_ID", raising=False)
+    patch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    patch.chdir(folder)
+    configs = plan.figure_configs(FIGURES, "smoke")
+    lonely = set(EXPERIMENTS) - {config.experiment for config in configs}
+    configs += [at_scale(registry.config_class(name), "smoke") for name in sorted(lonely)]
+    while jobs := plan.make(configs, Store()).jobs:  # an experiment may read the runs of another
+        before = len(jobs)
+        outcomes = pool.run_all(jobs, pool.Options(workers=2))
+        failed = [outcome for outcome in outcomes if outcome.state != "finished"]
+        assert len(failed) < before, pool.summary(outcomes)
+    yield Store()
+    patch.undo()
+
+
+def finished(store: Store, name: str) -> list[Record]:
+    return [r for r in store.search(name) if r.status == "FINISHED" and r.seed is not None]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_run_leaves_what_it_declares(smoke_store: Store, name: str):
+    records = finished(smoke_store, name)
+    assert records
+    for record in records[:2]:
+        assert record.entity.data.params == record.config.spelled()
+        assert record.tags["reprod.digest"] == record.config.digest()
+        assert record.tags["mlflow.note.content"]
+        assert record.name.startswith(name)
+        metrics = {key: value for key, value in record.metrics.items() if key != "seconds"}
+        assert metrics, "nothing to compare in the UI"
+        arrays = list(record.path("arrays").rglob("*.npy"))
+        assert arrays, "figures read arrays"
+        for path in arrays:
+            array = path.relative_to(record.path("arrays")).with_suffix("").as_posix()
+            meaning = record.array_meaning(array)
+            values = record.array(array)
+            assert list(values.shape) == meaning["shape"]
+            assert len(meaning["axes"]) == values.ndim
+            assert meaning["about"], f"{array} says nothing about itself"
+            assert meaning["sha256"] == tracking.sha256(path)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_entry_point_is_a_few_lines_and_knows_its_parameters(name: str, capsys: pytest.CaptureFixture):
+    text = (ROOT / "entrypoints" / f"{name}.py").read_text()
+    assert len(text.splitlines()) < 15
+    assert f'entry_point("{name}")' in text
+    assert launch.entry_point(name)(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for row in parameter_table(registry.config_class(name)):
+        assert f"  {row['name']} = {row['default']}" in shown
+        assert row["help"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_scale_resolves(name: str):
+    cls = registry.config_class(name)
+    assert cls.experiment == name
+    for scale in ("smoke", "small", "paper"):
+        config = resolve(cls, {"scale": scale})
+        assert resolve(cls, config.spelled()) == config
+
+
+def _die_at_first_checkpoint(config, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    tracking.Outbox.INTERVAL = 0.05
+    save = tracking.MlflowRun.save
+
+    def save_and_die(run, iteration, state):
+        save(run, iteration, state)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    tracking.MlflowRun.save = save_and_die  # type: ignore[method-assign]
+    launch.execute(config)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_killed_and_resumed_equals_uninterrupted(smoke_store: Store, name: str):
+    whole = finished(smoke_store, name)[0]
+    config = resolve(type(whole.config), {**whole.config.spelled(), "checkpoint_every": "1"})
+    assert config.digest() == whole.digest
+    environment = {key: os.environ[key] for key in ("MLFLOW_TRACKING_URI", "REPROD_CACHE")}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "reprod.tracking", "reprod.launch"])
+    process = context.Process(target=_die_at_first_checkpoint, args=(config, environment))
+    process.start()
+    process.join(200)
+    if process.exitcode == 0:
+        pytest.skip(f"{name} is one computation without checkpoints: a killed run starts anew")
+    assert process.exitcode == -signal.SIGKILL
+    dead = next(r for r in smoke_store.search(name) if r.status == "RUNNING" and r.config.seeds == config.seeds)
+    assert launch.resume(dead.id) == 0
+    resumed = smoke_store.get(dead.id)
+    assert resumed.status == "FINISHED"
+    _alike(whole, resumed)
+
+
+def _alike(a: Record, b: Record) -> None:
+    batch = a.parent_id is not None  # a batch of another size may round differently
+    for path in a.path("arrays").rglob("*.npy"):
+        name = path.relative_to(a.path("arrays")).with_suffix("").as_posix()
+        if name.startswith("timing"):
+            continue
+        if batch:
+            np.testing.assert_allclose(b.array(name), a.array(name), rtol=1e-2, atol=1e-3, err_msg=name)
+        else:
+            np.testing.assert_array_equal(b.array(name), a.array(name), err_msg=name)
+    for name in a.metrics:
+        if name != "seconds" and not name.startswith("timing"):
+            assert list(a.history(name).index) == list(b.history(name).index), name
+
+
+@pytest.mark.parametrize("chosen", FIGURES, ids=[figure.id for figure in FIGURES])
+def test_every_figure_builds_from_the_store(smoke_store: Store, chosen, tmp_path: Path):
+    runs = gather(chosen, "smoke", smoke_store)
+    pdf, png, table = write(chosen, runs, tmp_path)
+    assert pdf.read_bytes().startswith(b"%PDF")
+    image = plt.imread(png)
+    assert image.shape[0] > 200
+    assert image[..., :3].std() > 0.01, "an empty picture"
+    with open(table) as file:
+        rows = list(csv.reader(line for line in file if not line.startswith("#")))
+    assert len(rows) > 1, "the plotted numbers"
+    text = table.read_text()
+    assert all(run_id in text for run_id in runs.ids)
+    assert chosen.caption
+    assert chosen.source
+    again = write(chosen, runs, tmp_path / "again")
+    assert again[2].read_bytes() == table.read_bytes(), "the same store gives the same numbers"
+    for claim in chosen.claims(runs):
+        assert claim.statement
+        assert claim.verdict in ("reproduced", "not reproduced", "too few runs", "not comparable at this scale")
+
+
+def test_a_figure_without_its_runs_says_which_and_how(store_uri: str):
+    needy = next(figure for figure in FIGURES if figure.runs("small"))
+    from reprod.errors import BadInput
+
+    with pytest.raises(BadInput) as error:
+        gather(needy, "small", Store())
+    lines = str(error.value).splitlines()
+    total = sum(len(config.seeds) for config in needy.runs("small"))
+    assert lines[0] == f"{needy.id} at scale small lacks {total} of {total} runs; these commands make them:"
+    assert lines[1].strip().startswith("reprod run ")
+    assert f"reprod reproduce --figure {needy.id} --scale small" in lines[-1]
+
+
+# -- MLproject ------------------------------------------------------------------------------------------------------
+
+
+def test_mlproject_is_what_the_tables_of_parameters_say():
+    assert (ROOT / "MLproject").read_text() == mlproject.text(), "python -m reprod.mlproject rewrites it"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_mlproject_passes_every_parameter_and_its_default(name: str):
+    entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"][name]
+    cls = registry.config_class(name)
+    plain = resolve(cls, {}).spelled()
+    declared = {key: value["default"] for key, value in entry["parameters"].items()}
+    assert declared == {key: value for key, value in plain.items() if key not in scaled_parameters(cls)}
+    words = entry["command"].split()
+    assert words[:3] == ["python", "-m", f"entrypoints.{name}"]
+    assert dict(zip(words[3::2], words[4::2], strict=True)) == {f"--{key}": f"{{{key}}}" for key in declared}
+
+
+def test_help_is_quick_because_it_imports_little():
+    code = "import sys, reprod.cli; print([m for m in ('torch', 'mlflow', 'pandas', 'matplotlib') if m in sys.modules])"
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
