@@ -33,38 +33,7 @@ INPUTS = ("uniform", "unit_ball")
 MOMENT_BYTES = 256 * 2**20  # second moments of all blocks of an epoch are kept if they fit into this
 
 
-# -- size classes and truths ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SizeClass:
-    """Ranges (upper bound exclusive, as in the paper) of depth and width, and how its networks are sampled."""
-
-    layers: tuple[int, int]
-    widths: tuple[int, int]
-    step_size: float
-    num_steps: int
-    num_data: int
-
-
-SIZE_CLASSES = {
-    "1K": SizeClass((2, 5), (5, 50), 5e-7, 10_000, 100_000),
-    "10K": SizeClass((2, 10), (5, 100), 5e-7, 10_000, 100_000),
-    "100K": SizeClass((2, 10), (50, 500), 1e-7, 50_000, 1_000_000),
-    "1M": SizeClass((2, 20), (100, 1000), 5e-8, 50_000, 1_000_000),
-    "10M": SizeClass((2, 20), (500, 2000), 2e-8, 50_000, 1_000_000),
-    "100M": SizeClass((2, 40), (500, 3000), 2e-8, 50_000, 1_000_000),
-}
-
-
-def sample_widths(size_class: str, index: int, seed: int = 0) -> tuple[int, ...]:
-    """Widths n_0..n_L of network `index` of a size class: depth first, then the layers, then the input."""
-    if size_class not in SIZE_CLASSES:
-        raise ValueError(f"size_class={size_class!r} is not one of {', '.join(SIZE_CLASSES)}")
-    ranges = SIZE_CLASSES[size_class]
-    rng = stream(seed, f"configuration/{size_class}/{index}")
-    layers = rng.integers(*ranges.widths, size=rng.integers(*ranges.layers))
-    return (int(rng.integers(*ranges.widths)), *map(int, layers))
+# -- truths ---------------------------------------------------------------------------------------------------------
 
 
 def truncated_normal_weights(widths: Sequence[int], rng: np.random.Generator) -> list[np.ndarray]:
@@ -216,7 +185,7 @@ class DlnPotential:
 
     Args:
         widths: n_0, ..., n_L.
-        target: P*, (n_0, n_L).
+        target: P*, (n_0, n_L), or one for each chain, (chains, n_0, n_L).
         second_moment: ``X^T X / n`` of all data, (n_0, n_0).
         rows: row numbers -> inputs, (...) -> (..., n_0); needed for minibatches only.
         num_data: n.
@@ -242,7 +211,7 @@ class DlnPotential:
         self.target = torch.as_tensor(target).to(self.device, self.dtype)
         self.moment = torch.as_tensor(second_moment).to(self.device, self.dtype)
         ends = (self.widths[0], self.widths[-1])
-        if tuple(self.target.shape) != ends or tuple(self.moment.shape) != (ends[0], ends[0]):
+        if tuple(self.target.shape[-2:]) != ends or tuple(self.moment.shape) != (ends[0], ends[0]):
             raise ValueError(
                 f"widths {self.widths} need a target of shape {ends} and a second moment of shape {(ends[0], ends[0])},"
                 f" got {tuple(self.target.shape)} and {tuple(self.moment.shape)}"
@@ -394,34 +363,41 @@ def estimate_dln_llc(
 # -- training -------------------------------------------------------------------------------------------------------
 
 
-def train_dln(
-    potential: DlnPotential,
-    params: Tensor,
-    *,
-    learning_rate: float = 0.01,
-    momentum: float | None = 0.9,
-    batch_size: int = 500,
-    num_steps: int = 50_000,
-    log_every: int = 50,
-    seed: int = 0,
-) -> tuple[Tensor, np.ndarray]:
-    """Plain SGD, ``v <- momentum v + grad L_B``, ``w <- w - lr v``, from flat parameters (chains, D).
+class DlnTraining:
+    """Plain SGD on a potential, ``v <- momentum v + grad L_B``, ``w <- w - lr v``, step by step.
 
-    Returns:
-        The parameters, (chains, D), and (step, loss of that step's batch) every `log_every` steps, (records, 1 +
-        chains).
+    Args:
+        params: where to start, flat, (chains, D); copied.
     """
-    batches = Batches(potential.num_data, batch_size, seed)
-    turns = batches.turns(len(params)).to(potential.device).unbind(0)
-    w, velocity = params.clone(), torch.zeros_like(params)
-    recorded, epoch = [], None
-    for step in range(num_steps):
-        turn = step % batches.per_epoch
-        if turn == 0:
-            epoch = potential.epoch(batches.epoch(step // batches.per_epoch))
-        loss, gradient = potential.loss_and_gradient(w, (epoch, turns[turn]))
-        velocity.mul_(momentum or 0.0).add_(gradient)
-        w.add_(velocity, alpha=-learning_rate)
-        if step % log_every == 0:
-            recorded.append(torch.cat([loss.new_tensor([float(step)]), loss]))
-    return w, torch.stack(recorded).cpu().numpy()
+
+    def __init__(
+        self,
+        potential: DlnPotential,
+        params: Tensor,
+        *,
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        batch_size: int = 500,
+        seed: int = 0,
+    ):
+        self.potential, self.learning_rate, self.momentum = potential, learning_rate, momentum
+        self.batches = Batches(potential.num_data, batch_size, seed)
+        self.params = params.to(potential.device, potential.dtype, copy=True)
+        self.velocity = torch.zeros_like(self.params)
+        self.turns = self.batches.turns(len(params)).to(potential.device).unbind(0)
+        self.epoch: Any = None
+
+    def parts(self) -> dict[str, Any]:
+        """All that the next step depends on, for a checkpoint."""
+        return {"trained": self.params, "velocity": self.velocity}
+
+    def step(self, number: int) -> Tensor:
+        """Step `number`, from 0; the loss of its batch, before the step, (chains,)."""
+        turn = number % self.batches.per_epoch
+        if turn == 0 or self.epoch is None:
+            self.epoch = self.potential.epoch(self.batches.epoch(number // self.batches.per_epoch))
+        loss, gradient = self.potential.loss_and_gradient(self.params, (self.epoch, self.turns[turn]))
+        if self.momentum:
+            gradient = self.velocity.mul_(self.momentum).add_(gradient)
+        self.params.add_(gradient, alpha=-self.learning_rate)
+        return loss

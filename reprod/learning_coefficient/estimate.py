@@ -235,101 +235,127 @@ def sample(
         centre: w*, (D,), or (chains, D) to estimate at several parameters at once; the chains start there.
         preconditioner: p, positive, (D,) or (chains, D).
     """
-    nbeta, batches = settings.for_data(potential.num_data)
-    if preconditioner is not None and not bool((preconditioner > 0).all()):
-        raise ValueError("the preconditioner must be positive")
-    chains = settings.chains
-    centre = centre.to(potential.device, potential.dtype)
-    if centre.ndim == 2 and len(centre) != chains:
-        raise ValueError(f"{len(centre)} centres for {chains} chains")
-    start = centre.expand(chains, -1)
-    initial = potential.loss(start if centre.ndim == 2 else centre[None])
-    if not bool(torch.isfinite(initial).all()):
-        raise ValueError("the loss at the given parameters is not finite")
-    initial_losses = initial.double().cpu().numpy()
-
-    num_steps = settings.num_steps
-    if settings.whole_epochs and batches is not None:
-        num_steps = -(-num_steps // batches.per_epoch) * batches.per_epoch
-    kernel = SAMPLERS[settings.sampler](
-        potential, step_size=settings.step_size, nbeta=nbeta, gamma=settings.gamma, preconditioner=preconditioner
-    )
-    generators = [torch_stream(settings.seed, f"noise/{c}", str(potential.device)) for c in range(chains)]
-    began = time.perf_counter()
-    trace, acceptance, state = _run(
-        kernel, potential, start, centre, generators, settings, nbeta, batches, num_steps, preconditioner
-    )
-    seconds = time.perf_counter() - began
-    return summarise(
-        trace, initial_losses, nbeta, settings, dimension=potential.dimension, acceptance=acceptance, seconds=seconds,
-        params=state.params,
-    )  # fmt: skip
-
-
-def _run(
-    kernel: sgld.Sampler,
-    potential: Potential,
-    start: Tensor,
-    centre: Tensor,
-    generators: Sequence[torch.Generator],
-    settings: Sampling,
-    nbeta: float,
-    batches: Batches | None,
-    num_steps: int,
-    preconditioner: Tensor | None,
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Any]:
-    """The step loop. Losses stay on the device; nothing waits for it but a look at finiteness now and then."""
-    state = kernel.init(start, centre, generators)
-    every, keep_after, full = settings.trace_every, settings.trace == "after", settings.trace_loss == "full"
-    losses = state.params.new_full((num_steps // every, len(start)), torch.nan)
-    records: list[Tensor] = []
-    record_steps: list[int] = []
-    scale: float | Tensor = settings.step_size if preconditioner is None else settings.step_size * preconditioner
-    is_mala = settings.sampler == "mala"
-    turns = batches.turns(len(start)).to(potential.device).unbind(0) if batches is not None else ()
-    epoch: Any = None
-    block = None
-    for step in range(num_steps):
-        if batches is not None:
-            turn = step % batches.per_epoch
-            if turn == 0 and (epoch is None or settings.order == "shuffled"):
-                epoch = potential.epoch(batches.epoch(step // batches.per_epoch))
-            block = (epoch, turns[turn])
-        wanted = step % every == every - 1
-        if wanted and full and not keep_after and not is_mala:
-            losses[step // every] = potential.loss(state.params)
-        state = kernel.update(state, block)
-        if settings.acceptance_every and step % settings.acceptance_every == 0:
-            records.append(
-                state.acceptance if is_mala else _sgld_acceptance(state, potential, block, settings, nbeta, scale)
-            )
-            record_steps.append(step)
-        if wanted:
-            if keep_after:
-                if is_mala:
-                    losses[step // every] = state.next_loss
-                else:
-                    losses[step // every] = potential.loss(state.params, None if full else block)
-            elif not full or is_mala:
-                losses[step // every] = state.loss
-        if step % CHECK_EVERY == CHECK_EVERY - 1 and not bool(torch.isfinite(state.loss).any()):
+    chains = Chains(potential, centre, settings, preconditioner=preconditioner)
+    for step in range(chains.num_steps):
+        chains.step(step)
+        if chains.dead:
             break
-    acceptance = torch.stack(records, dim=1).float().cpu().numpy() if records else np.empty((len(start), 0), np.float32)
-    return losses.T.contiguous().cpu().numpy(), (acceptance, np.array(record_steps, dtype=np.int64)), state
+    return chains.estimate()
 
 
-def _sgld_acceptance(
-    state: sgld.State, potential: Potential, block: Any, settings: Sampling, nbeta: float, scale: float | Tensor
-) -> Tensor:
-    """Metropolis acceptance probability of the SGLD step just made, with U of its batch at both ends."""
+class Chains:
+    """The chains of one estimate, step by step, for callers with a loop of their own (progress, checkpoints).
 
-    def localised(loss: Tensor, gradient: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        away = params - state.centre
-        return nbeta * loss + 0.5 * settings.gamma * away.square().sum(-1), nbeta * gradient + settings.gamma * away
+        chains = Chains(potential, centre, settings)
+        for step in range(chains.num_steps):
+            chains.step(step)
+        chains.estimate()
 
-    energy, gradient = localised(state.loss, state.gradient, state.params - state.change)
-    new_energy, new_gradient = localised(*potential.loss_and_gradient(state.params, block), state.params)
-    return mala.log_acceptance(state.change, energy, gradient, new_energy, new_gradient, scale).clamp(max=0.0).exp()
+    Losses stay on the device; nothing waits for it but a look at finiteness every `CHECK_EVERY` steps.
+
+    Args:
+        potential, centre, settings, preconditioner: as for `sample`.
+    """
+
+    def __init__(
+        self, potential: Potential, centre: Tensor, settings: Sampling, *, preconditioner: Tensor | None = None
+    ):
+        if preconditioner is not None and not bool((preconditioner > 0).all()):
+            raise ValueError("the preconditioner must be positive")
+        self.potential, self.settings = potential, settings
+        self.nbeta, self.batches = settings.for_data(potential.num_data)
+        count, device = settings.chains, potential.device
+        self.kernel = SAMPLERS[settings.sampler](
+            potential, step_size=settings.step_size, nbeta=self.nbeta, gamma=settings.gamma,
+            preconditioner=preconditioner,
+        )  # fmt: skip
+        self.scale: float | Tensor = settings.step_size
+        if preconditioner is not None:
+            self.scale = settings.step_size * preconditioner
+        self.num_steps = settings.num_steps
+        self.turns: tuple[Tensor, ...] = ()
+        if self.batches is not None:
+            if settings.whole_epochs:
+                self.num_steps = -(-settings.num_steps // self.batches.per_epoch) * self.batches.per_epoch
+            self.turns = self.batches.turns(count).to(device).unbind(0)
+        self.generators = [torch_stream(settings.seed, f"noise/{c}", str(device)) for c in range(count)]
+        options: dict[str, Any] = {"device": device, "dtype": potential.dtype}
+        self.losses = torch.full((self.num_steps // settings.trace_every, count), torch.nan, **options)
+        every = settings.acceptance_every
+        self.record_steps = np.arange(0, self.num_steps, every) if every else np.empty(0, dtype=np.int64)
+        self.records = torch.full((len(self.record_steps), count), torch.nan, **options)
+        self.dead = False
+        self.clock = {"seconds": 0.0}
+        self.epoch: Any = None
+        self.start_at(centre)
+
+    def start_at(self, centre: Tensor) -> None:
+        """Put all chains, and the prior, at w*: (D,), or (chains, D)."""
+        count = self.settings.chains
+        centre = centre.to(self.potential.device, self.potential.dtype)
+        if centre.ndim == 2 and len(centre) != count:
+            raise ValueError(f"{len(centre)} centres for {count} chains")
+        initial = self.potential.loss(centre if centre.ndim == 2 else centre[None])
+        if not bool(torch.isfinite(initial).all()):
+            raise ValueError("the loss at the given parameters is not finite")
+        self.initial_losses = np.broadcast_to(initial.double().cpu().numpy(), (count,))
+        self.state = self.kernel.init(centre.expand(count, -1), centre, self.generators)
+
+    def parts(self) -> dict[str, Any]:
+        """All that the next step depends on, for a checkpoint (`reprod.training.State`)."""
+        return {
+            "params": self.state.params, "losses": self.losses, "acceptance": self.records, "clock": self.clock,
+            "generators": {str(c): g for c, g in enumerate(self.generators)},
+        }  # fmt: skip
+
+    def step(self, number: int) -> None:
+        """Step `number`, from 0, of every chain."""
+        began = time.perf_counter()
+        settings, batches, is_mala = self.settings, self.batches, self.settings.sampler == "mala"
+        block = None
+        if batches is not None:
+            turn = number % batches.per_epoch
+            if self.epoch is None or (turn == 0 and settings.order == "shuffled"):
+                self.epoch = self.potential.epoch(batches.epoch(number // batches.per_epoch))
+            block = (self.epoch, self.turns[turn])
+        row, left = divmod(number, settings.trace_every)
+        wanted = left == settings.trace_every - 1
+        full, after = settings.trace_loss == "full" and not is_mala, settings.trace == "after"
+        if wanted and full and not after:
+            self.losses[row] = self.potential.loss(self.state.params)
+        state = self.state = self.kernel.update(self.state, block)
+        if settings.acceptance_every and number % settings.acceptance_every == 0:
+            self.records[number // settings.acceptance_every] = state.acceptance if is_mala else self._acceptance(block)
+        if wanted and after:
+            loss = state.next_loss if is_mala else self.potential.loss(state.params, None if full else block)
+            self.losses[row] = loss
+        elif wanted and not full:
+            self.losses[row] = state.loss
+        if number % CHECK_EVERY == CHECK_EVERY - 1:
+            self.dead = not bool(torch.isfinite(state.loss).any())
+        self.clock["seconds"] += time.perf_counter() - began
+
+    def _acceptance(self, block: Any) -> Tensor:
+        """Metropolis acceptance probability of the SGLD step just made, with U of its batch at both ends."""
+        state, gamma = self.state, self.settings.gamma
+
+        def localised(loss: Tensor, gradient: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+            away = params - state.centre
+            return self.nbeta * loss + 0.5 * gamma * away.square().sum(-1), self.nbeta * gradient + gamma * away
+
+        energy, gradient = localised(state.loss, state.gradient, state.params - state.change)
+        new_energy, new_gradient = localised(*self.potential.loss_and_gradient(state.params, block), state.params)
+        ratio = mala.log_acceptance(state.change, energy, gradient, new_energy, new_gradient, self.scale)
+        return ratio.clamp(max=0.0).exp()
+
+    def estimate(self, which: slice = slice(None)) -> LlcEstimate:
+        """The estimate of these chains (all of them, unless groups of chains sit at different parameters)."""
+        return summarise(
+            self.losses.T[which].contiguous().cpu().numpy(), self.initial_losses[which], self.nbeta, self.settings,
+            dimension=self.potential.dimension,
+            acceptance=(self.records.T[which].float().cpu().numpy(), self.record_steps),
+            seconds=self.clock["seconds"], params=self.state.params[which],
+        )  # fmt: skip
 
 
 def kept_from(draws: int, burn_in: float) -> int:

@@ -92,31 +92,35 @@ class ModelPotential:
         if not isinstance(found, Tensor) or found.ndim != 0:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(f"loss must return the mean over the batch, a scalar tensor; it returned {shape}")
-        spread = vmap if batch_chains else _looped
-        own, common = (0, *[0] * len(self.data)), (0, *[None] * len(self.data))
-        self._loss = {True: spread(value, in_dims=own), False: spread(value, in_dims=common)}
         graded = grad_and_value(value)
-        self._graded = {True: spread(graded, in_dims=own), False: spread(graded, in_dims=common)}
+        self._batch_chains = batch_chains
+        # (vectorised, own rows) -> function; a single chain is faster without vmap.
+        own, common = (0, *[0] * len(self.data)), (0, *[None] * len(self.data))
+        ways = [(v, o, vmap if v else _looped, own if o else common) for v in (True, False) for o in (True, False)]
+        self._loss = {(v, o): spread(value, in_dims=dims) for v, o, spread, dims in ways}
+        self._graded = {(v, o): spread(graded, in_dims=dims) for v, o, spread, dims in ways}
 
     def epoch(self, rows: Tensor) -> Tensor:
         return rows.to(self.device)
 
     def loss(self, params: Tensor, block: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        vectorised = self._batch_chains and len(params) > 1
         with torch.no_grad():
             if block is not None:
-                return self._loss[True](params, *self._rows(block))
+                return self._loss[vectorised, True](params, *self._rows(block))
             total = torch.zeros(len(params), device=self.device, dtype=self.dtype)
             for share, batch in self._chunks():
-                total += share * self._loss[False](params, *batch)
+                total += share * self._loss[vectorised, False](params, *batch)
             return total
 
     def loss_and_gradient(self, params: Tensor, block: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        vectorised = self._batch_chains and len(params) > 1
         if block is not None:
-            gradient, value = self._graded[True](params, *self._rows(block))
+            gradient, value = self._graded[vectorised, True](params, *self._rows(block))
             return value.detach(), gradient.detach()
         total, slope = torch.zeros(len(params), device=self.device, dtype=self.dtype), torch.zeros_like(params)
         for share, batch in self._chunks():
-            gradient, value = self._graded[False](params, *batch)
+            gradient, value = self._graded[vectorised, False](params, *batch)
             total += share * value.detach()
             slope.add_(gradient.detach(), alpha=share)
         return total, slope

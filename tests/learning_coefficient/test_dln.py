@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from reprod.learning_coefficient import (
+    Batches,
     DlnInputs,
     Sampling,
     dln_potential,
@@ -16,16 +17,15 @@ from reprod.learning_coefficient import (
     true_weights,
 )
 from reprod.learning_coefficient.dln import (
-    SIZE_CLASSES,
     TRUTHS,
+    DlnTraining,
     flat,
     product,
     product_rank,
-    sample_widths,
-    train_dln,
     truncated_normal_weights,
     unflat,
 )
+from reprod.learning_coefficient.sizes import SIZE_CLASSES, sample_widths
 
 # Short chains, as most tests run them, are rightly reported as not equilibrated.
 pytestmark = pytest.mark.filterwarnings("ignore:not equilibrated", "ignore:the estimate")
@@ -209,7 +209,26 @@ def test_training_finds_the_teacher():
     weights = truncated_normal_weights(widths, np.random.default_rng(0))
     potential = dln_potential(widths, product([torch.as_tensor(w) for w in weights]), DlnInputs(2000, 5))
     start = flat(truncated_normal_weights(widths, np.random.default_rng(1)))[None]
-    params, losses = train_dln(potential, start, learning_rate=1e-3, batch_size=100, num_steps=600)
-    assert losses[-1, 1] < 1e-3 * losses[0, 1]
-    assert losses[:, 0].tolist() == list(range(0, 600, 50))
-    assert float(potential.loss(params)) < 1e-3 * float(potential.loss(start))
+    training = DlnTraining(potential, start, learning_rate=1e-3, batch_size=100)
+    losses = [float(training.step(t)) for t in range(600)]
+    assert losses[-1] < 1e-3 * losses[0]
+    assert float(potential.loss(training.params)) < 1e-3 * float(potential.loss(start))
+
+
+def test_training_is_torch_sgd():
+    widths = (3, 4, 2)
+    weights = truncated_normal_weights(widths, np.random.default_rng(0))
+    x = DlnInputs(60, 3).all()
+    potential = dln_potential(widths, torch.ones(3, 2), x)
+    training = DlnTraining(potential, flat(weights)[None], learning_rate=1e-3, momentum=0.9, batch_size=20)
+    model = Chain(weights)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    batches = Batches(60, 20, 0)
+    turns = batches.turns(1)[:, 0]
+    for t in range(7):
+        rows = batches.epoch(t // 3)[turns[t % 3]]
+        optimizer.zero_grad()
+        loss = mse_loss(model(x[rows]), x[rows] @ torch.ones(3, 2))
+        loss.backward()
+        optimizer.step()
+        torch.testing.assert_close(training.step(t)[0], loss.detach(), rtol=1e-4, atol=1e-5)

@@ -187,3 +187,25 @@ def test_a_chain_that_is_still_climbing_is_named():
     with pytest.warns(UserWarning, match="not equilibrated"):
         got = run(potential, step_size=1e-3, gamma=0.0, num_steps=400, chains=4)
     assert got.llc < 25
+
+
+def test_chains_continue_from_their_parts():
+    """A checkpoint is the parts alone: the second half of a run is the same in a fresh object."""
+    from reprod.learning_coefficient.estimate import Chains
+    from reprod.training import State
+
+    potential = Formula(3, lambda w: 0.5 * 30 * w.square().sum(-1))
+    for sampler in ("sgld", "mala"):
+        settings = Sampling(
+            sampler=sampler, nbeta=1.0, batch_size=None, step_size=1e-2, num_steps=40, chains=3, acceptance_every=3
+        )
+        whole, first, second = (Chains(potential, torch.zeros(3), settings) for _ in range(3))
+        for step in range(40):
+            whole.step(step)
+        for step in range(23):
+            first.step(step)
+        State(**second.parts()).load(State(**first.parts()).dump())
+        for step in range(23, 40):
+            second.step(step)
+        np.testing.assert_array_equal(second.estimate().loss_trace, whole.estimate().loss_trace)
+        np.testing.assert_array_equal(second.estimate().acceptance, whole.estimate().acceptance)

@@ -1,0 +1,266 @@
+"""Parameters of the experiments of Lau et al. 2023: the published settings, and smaller ones that keep the claims."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reprod.config import Config, param
+from reprod.errors import BadInput
+
+PAPER = "learning_coefficient"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DlnLlc(Config):
+    """Estimated against exact learning coefficient of a random deep linear network; one network per seed."""
+
+    experiment = "dln_llc"
+    paper = PAPER
+
+    size_class: str = param(
+        "1K", choices=("1K", "10K", "100K", "1M", "10M", "100M"),
+        help="class that widths, data-set size, step size and steps come from where those are none",
+    )  # fmt: skip
+    widths: tuple[int, ...] = param((), at_least=1, help="widths input, layers, output; none: sampled from the class")
+    input_distribution: str = param(
+        "uniform", choices=("uniform", "unit_ball"), help="on [-10, 10]^n_0, or in the ball"
+    )
+    truth: str = param(
+        "rand_rank", choices=("random", "zero", "rand_rank", "rand_rank_sv"), help="how the true weights are drawn"
+    )
+    reduce_probability: float = param(0.5, at_least=0, at_most=1, help="probability that a layer loses rank")
+    singular_mean: float = param(0.0, help="mean singular value of truth=rand_rank_sv")
+    singular_std: float = param(5.0, at_least=0, help="spread of the singular values of truth=rand_rank_sv")
+    num_data: int | None = param(None, at_least=2, help="size n of the data set; none: of the class")
+    sampler: str = param(
+        "minibatch", choices=("minibatch", "collapsed"),
+        help="SGLD on minibatches, or on the exact full-data gradient (another sampler, without minibatch noise)",
+    )  # fmt: skip
+    step_size: float | None = param(None, above=0, help="SGLD step size epsilon; none: of the class")
+    num_steps: int | None = param(None, at_least=1, help="SGLD steps; none: of the class")
+    batch_size: int = param(500, at_least=1, help="rows per SGLD step")
+    gamma: float = param(1.0, at_least=0, help="strength of the localisation")
+    nbeta: float | None = param(None, above=0, help="inverse temperature; none: n / ln n")
+    chains: int = param(1, at_least=1, help="independent chains")
+    burn_in: float = param(0.9, at_least=0, below=1, help="proportion of the trace that the estimate drops")
+    trace: str = param("before", choices=("before", "after"), help="loss recorded before a step (free) or after it")
+    acceptance_every: int = param(20, at_least=0, help="steps between two acceptance probabilities; 0: never")
+    train: bool = param(True, help="estimate at a trained parameter too")
+    training_steps: int = param(50_000, at_least=1, help="steps of SGD")
+    learning_rate: float = param(0.01, above=0, help="of SGD")
+    momentum: float = param(0.9, at_least=0, below=1, help="of SGD")
+    training_batch_size: int = param(500, at_least=1, help="rows per step of SGD")
+    checkpoint_every: int = param(5000, at_least=1, identity=False, help="steps between two checkpoints")
+    diagnostics: bool = param(True, help="functional rank and Hessian trace of the truth, in closed form")
+
+    scales = {
+        "small": {"chains": 2, "train": False},
+        "smoke": {
+            "num_data": 1000, "num_steps": 200, "chains": 2, "batch_size": 100, "training_steps": 100,
+            "training_batch_size": 100,
+        },
+    }  # fmt: skip
+
+    def check(self) -> None:
+        if len(self.widths) == 1:
+            raise BadInput(f"widths={self.widths[0]}: name an input width and at least one layer")
+        from reprod.learning_coefficient.sizes import SIZE_CLASSES
+
+        rows = self.num_data or SIZE_CLASSES[self.size_class].num_data
+        for name in ("batch_size", "training_batch_size"):
+            if getattr(self, name) > rows:
+                raise BadInput(f"{name}={getattr(self, name)}: larger than the data set, {rows} rows")
+        stable(self.step_size or SIZE_CLASSES[self.size_class].step_size, self.gamma)
+
+    def unused(self) -> set[str]:
+        """What has no effect: the ranges of other truths, the batch of the collapsed sampler, training that is off."""
+        left = set() if self.truth == "rand_rank_sv" else {"singular_mean", "singular_std"}
+        if self.truth in ("random", "zero"):
+            left |= {"reduce_probability"}
+        if self.sampler == "collapsed":
+            left |= {"batch_size"}
+        if not self.train:
+            left |= {"training_steps", "learning_rate", "momentum", "training_batch_size"}
+        return left
+
+
+@dataclass(frozen=True, kw_only=True)
+class DlnSaddleDynamics(Config):
+    """A deep linear network trained from small weights: loss plateaus, and the staircase of the estimate."""
+
+    experiment = "dln_saddle_dynamics"
+    paper = PAPER
+
+    width: int = param(10, at_least=1, help="width H of the hidden layers")
+    hidden_layers: int = param(4, at_least=1, help="number of hidden layers")
+    in_out_dim: int = param(5, at_least=1, help="inputs and outputs; the teacher is 10 diag(1, ..., in_out_dim)")
+    initialisation_exponent: float = param(1.5, above=0, help="weights are N(0, H^-exponent)")
+    num_data: int = param(10_000, at_least=2, help="size of the data set")
+    learning_rate: float = param(1e-4, above=0, help="of SGD")
+    training_batch_size: int = param(128, at_least=1, help="rows per step of SGD")
+    training_steps: int = param(20_000, at_least=1, help="steps of SGD")
+    logging_period: int = param(50, at_least=1, help="steps of SGD between two estimates")
+    sampler: str = param("minibatch", choices=("minibatch", "collapsed"), help="SGLD on minibatches or on all data")
+    step_size: float = param(1e-6, above=0, help="SGLD step size epsilon")
+    num_steps: int = param(100, at_least=1, help="SGLD steps")
+    whole_epochs: bool = param(True, help="round SGLD steps up to whole epochs (100 -> 156), as the published runs did")
+    batch_size: int = param(128, at_least=1, help="rows per SGLD step")
+    gamma: float = param(1.0, at_least=0, help="strength of the localisation")
+    chains: int = param(1, at_least=1, help="chains per estimate")
+    trace: str = param("after", choices=("before", "after"), help="loss recorded before or after an SGLD step")
+
+    scales = {
+        "small": {},
+        "smoke": {"training_steps": 60, "logging_period": 20, "num_steps": 10, "num_data": 500, "learning_rate": 1e-3},
+    }
+
+    def check(self) -> None:
+        for name in ("batch_size", "training_batch_size"):
+            if getattr(self, name) > self.num_data:
+                raise BadInput(f"{name}={getattr(self, name)}: larger than the data set, {self.num_data} rows")
+        if self.logging_period > self.training_steps:
+            raise BadInput(f"logging_period={self.logging_period}: no estimate in {self.training_steps} training steps")
+        stable(self.step_size, self.gamma)
+
+    def unused(self) -> set[str]:
+        return {"batch_size", "whole_epochs"} if self.sampler == "collapsed" else set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResnetLlcCurve(Config):
+    """Learning coefficient of a ResNet18 along its training on CIFAR-10, under explicit and implicit regularisation."""
+
+    experiment = "resnet_llc_curve"
+    paper = PAPER
+
+    layer_width_factor: int = param(64, at_least=1, help="channels k of the first group; the last has 8k")
+    optimizer: str = param("sgd", choices=("sgd", "adam"), help="optimiser")
+    learning_rate: float = param(0.01, above=0, help="constant learning rate")
+    momentum: float = param(0.0, at_least=0, below=1, help="of SGD")
+    l2: float = param(0.0, at_least=0, help="adds l2 times the sum of squares of all parameters to the training loss")
+    batch_size: int = param(512, at_least=1, help="images per training step")
+    training_steps: int = param(30_001, at_least=1, help="training steps")
+    logging_period: int = param(1000, at_least=1, help="training steps between two estimates")
+    num_train: int = param(50_000, at_least=2, at_most=50_000, help="training images, the first of CIFAR-10")
+    num_test: int = param(10_000, at_least=1, at_most=10_000, help="test images")
+    label_noise: float = param(0.0, at_least=0, at_most=1, help="share of training labels replaced by random ones")
+    force_realisable: bool = param(False, help="estimate against the model's own predictions instead of the labels")
+    step_size: float = param(2e-7, above=0, help="SGLD step size epsilon")
+    num_steps: int = param(3000, at_least=1, help="SGLD steps")
+    sgld_batch_size: int = param(2048, at_least=1, help="images per SGLD step")
+    gamma: float = param(1.0, at_least=0, help="strength of the localisation")
+    chains: int = param(1, at_least=1, help="chains per estimate")
+    burn_in: float = param(0.9, at_least=0, below=1, help="proportion of the trace that the estimate drops")
+
+    scales = {
+        "small": {
+            "layer_width_factor": 4, "learning_rate": 0.05, "batch_size": 128, "training_steps": 1501,
+            "logging_period": 500, "num_train": 10_000, "num_test": 2000, "num_steps": 250, "sgld_batch_size": 256,
+            "step_size": 5e-5, "burn_in": 0.5,
+        },
+        "smoke": {
+            "layer_width_factor": 1, "learning_rate": 0.05, "batch_size": 32, "training_steps": 4, "logging_period": 2,
+            "num_train": 200, "num_test": 100, "num_steps": 4, "sgld_batch_size": 32, "burn_in": 0.5,
+        },
+    }  # fmt: skip
+
+    def check(self) -> None:
+        for name in ("batch_size", "sgld_batch_size"):
+            if getattr(self, name) > self.num_train:
+                raise BadInput(f"{name}={getattr(self, name)}: larger than the data set, {self.num_train} images")
+        if self.optimizer == "adam" and self.momentum:
+            raise BadInput(f"momentum={self.momentum}: adam takes none; leave it at 0")
+        stable(self.step_size, self.gamma)
+
+    def prepare(self) -> None:
+        super().prepare()
+        from reprod.data import images
+
+        images.ensure("cifar10", self.data_dir)
+
+    def unused(self) -> set[str]:
+        return {"momentum"} if self.optimizer == "adam" else set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RescalingInvariance(Config):
+    """The estimate of a ReLU network under the rescaling symmetry of its layers, with SGLD preconditioned to match."""
+
+    experiment = "rescaling_invariance"
+    paper = PAPER
+
+    input_width: int = param(10, at_least=1, help="inputs and outputs")
+    hidden_width: int = param(20, at_least=1, help="units of the hidden layer")
+    duplicated: tuple[int, ...] = param(
+        (1, 2, 3, 4, 5, 8), at_least=0, help="hidden units that copy unit 0 in the truth"
+    )
+    exponents: tuple[float, ...] = param(
+        tuple(e / 2 for e in range(-8, 9)), help="the first layer is scaled by 10^exponent, the second by its inverse"
+    )
+    runs: int = param(5, at_least=1, help="chains per factor")
+    num_data: int = param(10_000, at_least=2, help="size of the data set")
+    step_size: float = param(1e-5, above=0, help="SGLD step size epsilon")
+    num_steps: int = param(10_000, at_least=1, help="SGLD steps")
+    batch_size: int = param(500, at_least=1, help="rows per SGLD step, in their order, without shuffling")
+    gamma: float = param(0.0, at_least=0, help="strength of the localisation; above 0 there is no invariance")
+    precondition: bool = param(True, help="scale the steps with the layers (without it, SGLD is not invariant)")
+    trace_every: int = param(1, at_least=1, help="steps between two losses on all data")
+    acceptance_every: int = param(20, at_least=0, help="steps between two acceptance probabilities; 0: never")
+
+    scales = {
+        "small": {"exponents": (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0), "runs": 3, "trace_every": 20},
+        "smoke": {
+            "input_width": 3, "hidden_width": 9, "exponents": (-2.0, 0.0, 2.0), "runs": 2, "num_data": 200,
+            "num_steps": 60, "batch_size": 50, "trace_every": 5,
+        },
+    }  # fmt: skip
+
+    def check(self) -> None:
+        if self.batch_size > self.num_data:
+            raise BadInput(f"batch_size={self.batch_size}: larger than the data set, {self.num_data} rows")
+        if self.duplicated and max(self.duplicated) >= self.hidden_width:
+            raise BadInput(f"duplicated={max(self.duplicated)}: there are {self.hidden_width} hidden units, from 0")
+        if self.trace_every > self.num_steps:
+            raise BadInput(f"trace_every={self.trace_every}: no loss in {self.num_steps} steps")
+        stable(self.step_size, self.gamma)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MalaVsSgld(Config):
+    """One run of SGLD or of full-data MALA at the truth of a ReLU network: the estimate and its wall time."""
+
+    experiment = "mala_vs_sgld"
+    paper = PAPER
+
+    sampler: str = param("sgld", choices=("sgld", "mala"), help="SGLD on minibatches, or MALA on all data")
+    widths: tuple[int, ...] = param((10, 20, 20, 10), at_least=1, help="widths of the network")
+    truth_seed: int = param(0, at_least=0, help="seed of truth and data; `seeds` are those of the sampler")
+    num_data: int = param(10_000, at_least=2, help="size n of the data set")
+    step_size: float = param(1e-5, above=0, help="step size epsilon")
+    num_steps: int = param(10_000, at_least=1, help="samples")
+    batch_size: int = param(32, at_least=1, help="rows per step of SGLD, from one fixed permutation")
+    gamma: float = param(1.0, at_least=0, help="strength of the localisation")
+    acceptance_every: int = param(20, at_least=1, help="steps between two acceptance probabilities of SGLD")
+
+    scales = {
+        "small": {},
+        "smoke": {"widths": (3, 4, 3), "num_data": 100, "num_steps": 40},
+    }
+
+    def check(self) -> None:
+        if len(self.widths) < 2:
+            raise BadInput("widths: name an input width and at least one layer")
+        if self.sampler == "sgld" and self.batch_size > self.num_data:
+            raise BadInput(f"batch_size={self.batch_size}: larger than the data set, {self.num_data} rows")
+        stable(self.step_size, self.gamma)
+
+    def unused(self) -> set[str]:
+        return {"batch_size", "acceptance_every"} if self.sampler == "mala" else set()
+
+
+def stable(step_size: float, gamma: float) -> None:
+    """Refuse a localisation so strong that the chain is unstable whatever the loss."""
+    if step_size * gamma >= 4:
+        raise BadInput(
+            f"gamma={gamma:g}: with step_size={step_size:g} the chain is unstable, their product must be below 4"
+        )
