@@ -1,0 +1,185 @@
+"""Parameters of the experiments of Ott et al. 2021. The defaults are the paper's settings (spec sections 2 to 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from reprod.config import Config, param
+from reprod.errors import BadInput
+
+FIXED = ("euler", "midpoint", "rk4")
+ADAPTIVE = ("fehlberg2", "dopri5", "bosh3", "adaptive_heun")
+SPHERES = (
+    "concentric_sphere2", "concentric_sphere3", "concentric_sphere10", "concentric_sphere900", "three_minima",
+)  # fmt: skip
+FINER = {"euler": ("euler", "midpoint", "rk4"), "fehlberg2": ("fehlberg2", "dopri5")}  # else the solver alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralOde(Config):
+    """A Neural ODE, trained through a numerical solver and tested with others."""
+
+    paper = "neural_ode"
+
+    solver: str = param("euler", choices=FIXED + ADAPTIVE, help="solver that trains the network")
+    step_size: float | None = param(None, above=0, help="step of a fixed-step solver on [0, 1]; 1 or more is one step")
+    tol: float | None = param(None, above=0, help="absolute and relative tolerance of an adaptive solver")
+    adjoint: bool = param(False, help="back-propagate by the adjoint ODE instead of through the solver")
+    clip_last_step: bool = param(False, help="let an adaptive solver step onto the end instead of beyond it")
+    adaptation: str = param(
+        "none", choices=("none", "step", "tolerance"), help="adapt the step or the tolerance while training"
+    )
+    adapt_every: int = param(50, at_least=1, help="iterations between two checks of the solver")
+    threshold: float = param(0.1, at_least=-1, help="change of the batch accuracy at which the solver is refined")
+    max_steps: int = param(500, at_least=1, help="number of steps that the step adaptation approaches at most")
+    check_with: str = param("auto", choices=("auto", "midpoint", "rk4"), help="solver that checks the step adaptation")
+    initial_tol: float = param(1e-6, above=0, help="tolerance at which the tolerance adaptation starts")
+    test_solvers: tuple[str, ...] = param(
+        (), choices=FIXED + ADAPTIVE, help="solvers to test with; none: the paper's for the training solver"
+    )
+    test_factors: tuple[float, ...] = param(
+        (), above=0, help="test step or tolerance over that of training; none: 0.5,0.75,1,1.5,2 or 0.1,1,10"
+    )
+    factor_on: str = param("step", choices=("step", "nsteps"), help="whether factors multiply the step or the steps")
+    channels: int = param(128, at_least=1, help="channels of the hidden layers")
+    activation: str = param("relu", choices=("relu", "leaky_relu", "sigmoid"), help="activation of the field")
+    init: str = param("kaiming", choices=("kaiming", "normal", "xavier", "orthogonal"), help="initial weights")
+    init_scale: float = param(0.02, above=0, help="scale of the initial weights other than kaiming's")
+    lr: float = param(1e-4, above=0, help="learning rate of Adam")
+    batch_size: int = param(256, at_least=1, help="examples in a mini-batch")
+    niter: int = param(7800, at_least=1, help="iterations")
+    eval_every: int = param(195, at_least=1, help="iterations between two evaluations on the test set")
+    probe: int = param(2000, at_least=1, help="test examples with which each check of an adaptation is described")
+    data_seed: int = param(0, at_least=0, help="seed of generated data sets")
+    precision: str = param(
+        "fp32", choices=("fp32", "tf32", "bf16", "fp64"), help="bf16: the field's products alone, on float32 states"
+    )
+
+    def check(self) -> None:
+        adaptive = self.solver in ADAPTIVE
+        if self.adaptation == "step" and self.solver not in ("euler", "midpoint"):
+            raise BadInput(f"adaptation=step works with solver=euler or midpoint, not {self.solver}")
+        if self.adaptation == "step" and (self.solver, self.check_with) == ("midpoint", "midpoint"):
+            raise BadInput("check_with=midpoint cannot check solver=midpoint; use rk4")
+        if self.adaptation == "tolerance" and self.solver not in ("fehlberg2", "dopri5"):
+            raise BadInput(f"adaptation=tolerance works with solver=fehlberg2 or dopri5, not {self.solver}")
+        if self.adaptation == "none" and not adaptive and self.step_size is None:
+            raise BadInput(f"solver={self.solver} needs step_size")
+        if self.adaptation == "none" and adaptive and self.tol is None:
+            raise BadInput(f"solver={self.solver} needs tol")
+        for solver in self.test_solvers:
+            if (solver in ADAPTIVE) != adaptive:
+                kind = "an adaptive" if adaptive else "a fixed-step"
+                raise BadInput(
+                    f"test_solvers={','.join(self.test_solvers)}: solver={self.solver} needs {kind} test solver"
+                )
+
+    def unused(self) -> set[str]:
+        adaptive = self.solver in ADAPTIVE
+        left_out = {"step_size"} if adaptive else {"tol", "clip_last_step"}
+        if self.adaptation == "none":
+            left_out |= {"adapt_every", "threshold", "max_steps", "check_with", "initial_tol", "probe"}
+        if self.adaptation == "step":
+            left_out |= {"step_size", "initial_tol"}
+        if self.adaptation == "tolerance":
+            left_out |= {"tol", "max_steps", "check_with"}
+        return left_out | ({"init_scale"} if self.init == "kaiming" else set())
+
+    def solvers_to_test(self) -> tuple[str, ...]:
+        return self.test_solvers or FINER.get(self.solver, (self.solver,))
+
+    def factors_to_test(self) -> tuple[float, ...]:
+        return self.test_factors or ((0.1, 1.0, 10.0) if self.solver in ADAPTIVE else (0.5, 0.75, 1.0, 1.5, 2.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SphereOde(NeuralOde):
+    """Neural ODE on concentric spheres or three minima (Ott et al. 2021, figures 1, 2, 4 a, 4 b and table 1)."""
+
+    experiment = "sphere_ode"
+
+    dataset: str = param("concentric_sphere2", choices=SPHERES, help="spheres in 2, 3, 10 or 900 dimensions, or basins")
+    data_scale: float = param(1.0, above=0, help="factor on the points of the spheres")
+    network: str = param("simple_odenet", choices=("simple_odenet", "linear_odenet"), help="tied or dense field")
+    step_size: float | None = param(
+        1 / 64, above=0, help="step of a fixed-step solver on [0, 1]; 1 or more is one step"
+    )
+    channels: int = param(32, at_least=1, help="channels of the hidden layers")
+    batch_size: int = param(128, at_least=1, at_most=2000, help="examples in a mini-batch")
+    niter: int = param(10_000, at_least=1, help="iterations")
+    eval_every: int = param(50, at_least=1, help="iterations between two evaluations on the test set")
+    curve_steps: int = param(4096, at_least=1, help="largest number of Euler steps of the accuracy curve of figure 1")
+    n_trajectories: int = param(200, at_least=1, at_most=1000, help="test points whose trajectories are kept")
+
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"niter": 3000, "lr": 5e-4},
+        "smoke": {"niter": 40, "channels": 8, "lr": 1e-2, "eval_every": 10, "curve_steps": 16, "n_trajectories": 20},
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(NeuralOde):
+    """What the image sets share."""
+
+    dataset: ClassVar[str] = ""
+
+    n_train: int | None = param(None, at_least=1, help="only the first so many training images; none: all")
+    n_test: int | None = param(None, at_least=1, help="only the first so many test images; none: all")
+    solver: str = param("dopri5", choices=FIXED + ADAPTIVE, help="solver that trains the network")
+    tol: float | None = param(1e-3, above=0, help="absolute and relative tolerance of an adaptive solver")
+
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "channels": 16, "batch_size": 128, "lr": 1e-3, "niter": 300, "eval_every": 50, "n_test": 1000, "probe": 500,
+        },
+        "smoke": {
+            "channels": 4, "batch_size": 16, "lr": 1e-2, "niter": 4, "eval_every": 2, "n_train": 64, "n_test": 32,
+            "adapt_every": 2, "probe": 16,
+        },
+    }  # fmt: skip
+
+    def check(self) -> None:
+        super().check()
+        if self.n_train is not None and self.batch_size > self.n_train:
+            raise BadInput(f"batch_size={self.batch_size} is more than n_train={self.n_train}")
+
+    def prepare(self) -> None:
+        super().prepare()
+        from reprod.data import images
+
+        images.ensure(self.dataset, self.data_dir)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CifarOde(Images):
+    """Neural ODE on CIFAR-10 (Ott et al. 2021, figures 4 c, 4 d, 5 and table 1)."""
+
+    experiment = "cifar_ode"
+    dataset: ClassVar[str] = "cifar10"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MnistOde(Images):
+    """Neural ODE on MNIST (Ott et al. 2021, first version)."""
+
+    experiment = "mnist_ode"
+    dataset: ClassVar[str] = "mnist"
+
+
+@dataclass(frozen=True, kw_only=True)
+class XorFan(Config):
+    """Lady Windermere's fan on XOR: separable by the solver's error alone (Ott et al. 2021, figure 3)."""
+
+    experiment = "xor_fan"
+    paper = "neural_ode"
+
+    alpha: float = param(0.2, help="growth of the first coordinate")
+    beta: float = param(0.2, help="growth of the second coordinate")
+    gamma: float = param(15.0, above=0, help="strength of the rotation")
+    delta: float = param(1.0, at_least=0, help="power of |z| in the rotation")
+    end_time: float = param(3.75, above=0, help="length T of the interval")
+    log10_steps: tuple[float, ...] = param(
+        (-2.5, -3.5, -4.0, -4.5), above=-6, at_most=0, help="log10 of Euler's step sizes; the limit is added by rk4"
+    )
