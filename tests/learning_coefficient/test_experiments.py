@@ -1,0 +1,160 @@
+"""Every experiment at smoke scale, in memory: what it reports, and that it repeats itself."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from reprod.config import at_scale, resolve
+from reprod.errors import BadInput
+from reprod.learning_coefficient import experiment
+from reprod.learning_coefficient.config import (
+    DlnLlc,
+    DlnSaddleDynamics,
+    MalaVsSgld,
+    RescalingInvariance,
+    ResnetLlcCurve,
+)
+from reprod.learning_coefficient.exact import dln_learning_coefficient
+from reprod.run import Run
+
+pytestmark = pytest.mark.filterwarnings("ignore:not equilibrated", "ignore:the estimate")
+
+
+def last(run, name):
+    return run.metrics[name][-1][1]
+
+
+def finished(function, config):
+    run = Run(config)
+    function(config, run)
+    return run
+
+
+def test_dln_llc_reports_estimate_and_exact_value():
+    config = at_scale(DlnLlc, "smoke", seeds=(3,))
+    run = finished(experiment.dln_llc, config)
+    widths = run.arrays["widths"].values.tolist()
+    exact = dln_learning_coefficient(widths, int(last(run, "network/rank")))
+    assert last(run, "llc/exact") == float(exact.value)
+    assert last(run, "llc/multiplicity") == exact.multiplicity
+    assert run.arrays["loss_trace"].values.shape == (2, 200)
+    assert run.arrays["llc_acceptance"].values.shape == (2, 10)
+    assert run.arrays["trained_loss_trace"].values.shape == (2, 200)
+    assert run.arrays["training_losses"].values.shape == (2,)
+    assert last(run, "truth/functional_rank") <= 2 * last(run, "llc/exact") + 1e-9 or exact.multiplicity >= 1
+    trace = run.arrays["loss_trace"].values[:, 180:].astype(float)
+    assert last(run, "llc/estimate") == pytest.approx(1000 / math.log(1000) * trace.mean(), rel=1e-4)
+    again = finished(experiment.dln_llc, config)
+    np.testing.assert_array_equal(again.arrays["loss_trace"].values, run.arrays["loss_trace"].values)
+    np.testing.assert_array_equal(again.arrays["trained_loss_trace"].values, run.arrays["trained_loss_trace"].values)
+
+
+def test_dln_llc_without_training_and_collapsed():
+    given = {"widths": (3, 4, 2), "train": False, "seeds": (0, 1)}
+    run = finished(experiment.dln_llc, at_scale(DlnLlc, "smoke", **given))
+    assert len(run.children()) == 2
+    assert "trained_loss_trace" not in run.children()[0].arrays
+    collapsed = finished(experiment.dln_llc, at_scale(DlnLlc, "smoke", **given, sampler="collapsed"))
+    a, b = (r.children()[0].arrays["loss_trace"].values for r in (run, collapsed))
+    assert a[0, 0] < 1e-6
+    assert not np.allclose(a[:, 1:], b[:, 1:], rtol=0.01)
+
+
+def test_a_network_whose_chains_diverge_is_reported_and_has_no_estimate():
+    config = at_scale(DlnLlc, "smoke", widths=(5, 8, 5), step_size=1e-2, train=False)
+    with pytest.warns(UserWarning, match="2 of 2 chains diverged"):
+        run = finished(experiment.dln_llc, config)
+    assert last(run, "llc/diverged_chains") == 2
+    assert "llc/estimate" not in run.metrics
+    assert "llc.warnings" in run.notes
+
+
+def test_saddle_dynamics_records_a_row_per_period():
+    config = at_scale(DlnSaddleDynamics, "smoke")
+    run = finished(experiment.dln_saddle_dynamics, config)
+    assert run.arrays["step"].values.tolist() == [1, 21, 41]
+    assert run.arrays["loss_trace"].values.shape == (3, 12)  # 10 steps, in epochs of 3
+    assert run.arrays["exact"].values.tolist() == [12.5] * 3
+    assert run.arrays["train_loss"].values[0] == pytest.approx(1100, rel=0.2)
+    assert np.isfinite(run.arrays["llc"].values).all()
+
+
+def test_published_saddle_runs_take_156_sgld_steps():
+    config = at_scale(DlnSaddleDynamics, "paper", training_steps=50, logging_period=50)
+    run = finished(experiment.dln_saddle_dynamics, config)
+    assert run.arrays["loss_trace"].values.shape == (1, 156)
+
+
+def test_estimates_in_one_batch_are_those_taken_alone():
+    """Several checkpoints of a training are sampled together, each against its own outputs."""
+    config = at_scale(DlnSaddleDynamics, "smoke")
+    x = torch.randn(500, 5, generator=torch.Generator().manual_seed(0))
+    from reprod.learning_coefficient.dln import dln_potential
+
+    potential = dln_potential((5, 10, 10, 10, 10, 5), torch.zeros(5, 5), x)
+    centres = 0.5 * torch.randn(2, potential.dimension, generator=torch.Generator().manual_seed(1))
+    together, traces = experiment._at_own_outputs(config, potential, centres, seed=4)
+    alone, trace = experiment._at_own_outputs(config, potential, centres[:1], seed=4)
+    np.testing.assert_allclose(traces[0], trace[0], rtol=1e-2, atol=1e-9)
+    assert together[0] == pytest.approx(alone[0], rel=1e-2)
+
+
+def test_rescaling_gives_a_table_of_factors_and_runs():
+    config = at_scale(RescalingInvariance, "smoke")
+    run = finished(experiment.rescaling_invariance, config)
+    assert run.arrays["llc"].values.shape == (3, 2)
+    assert run.arrays["exponents"].values.tolist() == [-2.0, 0.0, 2.0]
+    assert last(run, "same_noise/relative_difference") < 1e-3
+    assert (run.arrays["llc"].values > 0).all()
+
+
+@pytest.mark.parametrize("sampler", ["sgld", "mala"])
+def test_timed_chains(sampler):
+    run = finished(experiment.mala_vs_sgld, at_scale(MalaVsSgld, "smoke", sampler=sampler, seeds=(0, 1)))
+    for child in run.children():
+        assert child.arrays["loss_trace"].values.shape == (1, 40)
+        assert last(child, "llc/seconds") > 0
+        assert 0.5 < last(child, "llc/acceptance") <= 1
+    a, b = (child.arrays["loss_trace"].values for child in run.children())
+    assert not np.array_equal(a, b)
+
+
+def test_label_noise_leaves_the_clean_labels_alone():
+    labels = torch.arange(1000) % 10
+    noisy = experiment._noisy(labels, 0.5, seed=0)
+    assert 0.35 < float((noisy != labels).float().mean()) < 0.5
+    assert torch.equal(labels, torch.arange(1000) % 10)
+    assert torch.equal(experiment._noisy(labels, 0.0, seed=0), labels)
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "match"),
+    [
+        (DlnLlc, {"batch_size": "200000"}, "batch_size=200000: larger than the data set, 100000 rows"),
+        (DlnLlc, {"widths": "5"}, "widths=5: name an input width"),
+        (DlnLlc, {"size_class": "2K"}, "size_class=2K"),
+        (DlnLlc, {"gamma": "-1"}, "gamma=-1: must be at least 0"),
+        (DlnLlc, {"gamma": "1e8"}, "with step_size=5e-07 the chain is unstable"),
+        (DlnLlc, {"step_size": "0"}, "step_size=0: must be greater than 0"),
+        (DlnSaddleDynamics, {"num_data": "100"}, "batch_size=128: larger than the data set"),
+        (DlnSaddleDynamics, {"logging_period": "30000"}, "no estimate in 20000 training steps"),
+        (ResnetLlcCurve, {"optimizer": "adam", "momentum": "0.9"}, "adam takes none"),
+        (ResnetLlcCurve, {"num_train": "1000"}, "sgld_batch_size=2048: larger"),
+        (RescalingInvariance, {"duplicated": "1,25"}, "duplicated=25: there are 20 hidden units"),
+        (MalaVsSgld, {"num_data": "20"}, "batch_size=32: larger than the data set, 20 rows"),
+    ],
+)
+def test_bad_input_is_named(cls, given, match):
+    with pytest.raises(BadInput, match=match):
+        resolve(cls, given)
+
+
+def test_parameters_without_effect_do_not_change_the_identity():
+    base = at_scale(DlnLlc, "paper", train=False)
+    assert base.digest() == at_scale(DlnLlc, "paper", train=False, learning_rate=0.5).digest()
+    assert base.digest() != at_scale(DlnLlc, "paper", train=True).digest()
+    collapsed = at_scale(DlnLlc, "paper", sampler="collapsed")
+    assert collapsed.digest() == at_scale(DlnLlc, "paper", sampler="collapsed", batch_size=64).digest()
+    assert collapsed.digest() != at_scale(DlnLlc, "paper").digest()
