@@ -500,7 +500,7 @@ class MlflowRun(Run):
         for name, values in collected.items():
             mean = math.fsum(values) / len(values)
             summary[name] = mean
-            if len(values) > 1 and all(map(math.isfinite, values)):
+            if len(set(values)) > 1 and all(map(math.isfinite, values)):
                 summary[f"{name}_std"] = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
         self.log(0, summary)
 
