@@ -33,6 +33,10 @@ CONFIGURATIONS: dict[str, tuple[str, int, int]] = {
 }
 
 
+# columns of the array `sweep` of a `morse_graph` run
+SWEEP = ("subdivisions", "dimension", "nodes", "recurrent_cells", "edges", "undecided", "attractor_tile")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training(Config):
     """What the two trainings share."""

@@ -15,7 +15,7 @@ from reprod.training import State, loop, stream
 
 from . import statistics, surrogate, training
 from .architectures import ARCHITECTURES
-from .config import IrisTraining, MnistTraining, MorseGraph, Training
+from .config import SWEEP, IrisTraining, MnistTraining, MorseGraph, Training
 from .data import Examples, petals, zeros_and_ones
 from .maps import KNOWN_MAPS
 from .morse import MorseGraph as Graph
@@ -345,12 +345,11 @@ def _report_regions(config: MorseGraph, run: Run, networks: Trained, graph: Grap
 
 # -- sweeps ---------------------------------------------------------------------------------------------------------
 
-SWEEP = ("subdivisions", "dimension", "nodes", "recurrent_cells", "edges", "undecided", "attractor_tile")
 REPEATS = 5  # of a timing; the fastest counts
 
 
 def _timed(f, lower, upper, subdivisions: int, padding: bool, fit: float) -> tuple[list[float], list[float]]:
-    seconds = []
+    seconds: list[float] = []
     while len(seconds) < REPEATS and sum(seconds) < 1.0:
         began = time.perf_counter()
         graph = compute(f, tuple(lower), tuple(upper), subdivisions, padding)
