@@ -424,7 +424,9 @@ class Dimensions:
             for i in range(100)
         )
         fig = _histogram(table, "parameters", "parameters $D$ (decades)", bins=30, log=True)
+        fig.set_size_inches(5.4, 2.9)
         ax = fig.axes[0]
+        ax.legend(title="class", loc="center left", bbox_to_anchor=(1.0, 0.5))
         ax.xaxis.set_major_locator(_plt().MultipleLocator(1))
         ax.xaxis.set_major_formatter(lambda v, _: f"$10^{{{v:.0f}}}$")
         ax.set(xlabel="parameters $D$")

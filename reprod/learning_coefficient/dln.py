@@ -258,8 +258,7 @@ class DlnPotential:
         error = weights[0]
         for w in weights[1:]:
             error = torch.bmm(error, w)
-        error = error - self.target
-        return torch.linalg.vecdot(error.flatten(1), torch.matmul(data, error).flatten(1)) / self.widths[-1]
+        return self._by_moments(error - self.target, data)[0]
 
     def loss_and_gradient(self, params: Tensor, block: tuple[Any, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         if self._gradient.shape != params.shape:
@@ -278,10 +277,7 @@ class DlnPotential:
             before = [data, weights[0]]
             for w in weights[1:]:
                 before.append(torch.bmm(before[-1], w))
-            error = before.pop() - self.target
-            slope = torch.matmul(data, error)
-            loss = torch.linalg.vecdot(error.flatten(1), slope.flatten(1)) / self.widths[-1]
-            slope.mul_(2.0 / self.widths[-1])
+            loss, slope = self._by_moments(before.pop() - self.target, data)
         for k in range(len(weights) - 1, 0, -1):
             torch.bmm(before[k].mT, slope, out=graded[k])
             slope = torch.bmm(slope, weights[k].mT)
@@ -290,6 +286,14 @@ class DlnPotential:
         else:
             graded[0].copy_(slope)
         return loss, self._gradient
+
+    def _by_moments(self, error: Tensor, moment: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss tr(E^T S E)/n_L of every chain and dL/dP = (2/n_L) S E, for E = P - P*, (chains, n_0, n_L)."""
+        # Transposed, a moment that all chains share makes one matrix product of them all.
+        flipped = error.mT.contiguous()
+        slope = flipped @ moment
+        loss = torch.linalg.vecdot(flipped.flatten(1), slope.flatten(1)) / self.widths[-1]
+        return loss, slope.mul_(2.0 / self.widths[-1]).mT
 
     def _data(self, block: tuple[Any, Tensor] | None, chains: int) -> tuple[str, Tensor]:
         """("rows", (chains, m, n_0)) or ("moments", (n_0, n_0) or (chains, n_0, n_0))."""

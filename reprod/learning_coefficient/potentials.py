@@ -87,12 +87,15 @@ class ModelPotential:
             params = {name: piece.view(shape) for (name, shape), piece in pieces}
             return loss(functional_call(model, {**fixed, **params}, (batch[0],)), *batch[1:])
 
+        few = [t[:2] for t in self.data]
         with torch.no_grad():
-            found = value(self.centre, *(t[: min(2, self.num_data)] for t in self.data))
+            found = value(self.centre, *few)
         if not isinstance(found, Tensor) or found.ndim != 0:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(f"loss must return the mean over the batch, a scalar tensor; it returned {shape}")
         graded = grad_and_value(value)
+        # The first use of torch.func imports for seconds; the time of sampling is not to hold that.
+        graded(self.centre, *few)
         self._batch_chains = batch_chains
         # (vectorised, own rows) -> function; a single chain is faster without vmap.
         own, common = (0, *[0] * len(self.data)), (0, *[None] * len(self.data))

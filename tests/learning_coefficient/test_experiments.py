@@ -158,3 +158,47 @@ def test_parameters_without_effect_do_not_change_the_identity():
     collapsed = at_scale(DlnLlc, "paper", sampler="collapsed")
     assert collapsed.digest() == at_scale(DlnLlc, "paper", sampler="collapsed", batch_size=64).digest()
     assert collapsed.digest() != at_scale(DlnLlc, "paper").digest()
+
+
+class Interruptible(Run):
+    """Keeps checkpoints in memory and stops at the given one."""
+
+    kept: tuple[int, dict] | None = None
+    stop_at: int | None = None
+
+    def save(self, iteration, state):
+        type(self).kept = (iteration, state)
+        if iteration == self.stop_at:
+            raise KeyboardInterrupt
+
+    def restore(self):
+        return type(self).kept
+
+
+@pytest.mark.parametrize(
+    ("function", "config", "stop_at"),
+    [
+        (experiment.dln_llc, at_scale(DlnLlc, "smoke", checkpoint_every=30), 60),
+        (experiment.dln_llc, at_scale(DlnLlc, "smoke", checkpoint_every=30), 210),
+        (experiment.dln_saddle_dynamics, at_scale(DlnSaddleDynamics, "smoke", checkpoint_every=25), 25),
+        (experiment.rescaling_invariance, at_scale(RescalingInvariance, "smoke", checkpoint_every=20), 40),
+        (experiment.mala_vs_sgld, at_scale(MalaVsSgld, "smoke", sampler="mala", checkpoint_every=17), 17),
+        (experiment.mala_vs_sgld, at_scale(MalaVsSgld, "smoke", checkpoint_every=17), 34),
+        (experiment.resnet_llc_curve, at_scale(ResnetLlcCurve, "smoke", checkpoint_every=2), 2),
+    ],
+)
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(function, config, stop_at):
+    try:
+        config.prepare()
+    except BadInput as error:
+        pytest.skip(str(error))
+    whole = finished(function, config)
+    kind = type("Once", (Interruptible,), {"stop_at": stop_at})
+    with pytest.raises(KeyboardInterrupt):
+        function(config, kind(config))
+    kind.stop_at = None
+    resumed = kind(config)
+    function(config, resumed)
+    assert resumed.arrays.keys() == whole.arrays.keys()
+    for name, array in whole.arrays.items():
+        np.testing.assert_array_equal(resumed.arrays[name].values, array.values, err_msg=name)
