@@ -1,0 +1,8 @@
+"""Distance of neighbouring layers against depth (Marion et al. 2024, figure 1 left)."""
+
+from reprod.launch import entry_point
+
+main = entry_point("resnet_lipschitz")
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Marion et al., Implicit Regularization of Deep Residual Networks towards Neural ODEs, ICLR 2024."""

@@ -1,0 +1,51 @@
+"""Rates: straight lines through logarithms, with their confidence intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Least-squares slope with its 95 % confidence interval (Student's t over the points)."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def power(x: np.ndarray, y: np.ndarray) -> Slope:
+    """The exponent p of y ~ x^p. Fewer than three points with y > 0: an infinite interval, or NaN."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    kept = (x > 0) & (y > 0)
+    if kept.sum() < 2:
+        return Slope(np.nan, -np.inf, np.inf)
+    fit = stats.linregress(np.log(x[kept]), np.log(y[kept]))
+    if kept.sum() == 2:
+        return Slope(float(fit.slope), -np.inf, np.inf)
+    half = float(stats.t.ppf(0.975, kept.sum() - 2) * fit.stderr)
+    return Slope(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half)
+
+
+def against_depth(depths: np.ndarray, y: np.ndarray) -> Slope:
+    """The exponent p of y ~ L^p."""
+    return power(np.asarray(depths), y)
+
+
+def against_reference(depths: np.ndarray, y: np.ndarray, reference: int) -> Slope:
+    """The exponent -p of y ~ (1/L - 1/Lref)^p: the distance to a net of finite depth Lref, whose own distance to the
+    limit is of the same order."""
+    slope = power(1 / np.asarray(depths) - 1 / reference, y)
+    return Slope(-slope.value, -slope.high, -slope.low)
+
+
+def crossings(loss: np.ndarray, levels: tuple[float, ...]) -> list[int | None]:
+    """The first iteration at which the loss is below each level, None where it never is."""
+    found = [np.flatnonzero(loss < level) for level in levels]
+    return [int(hits[0]) if len(hits) else None for hits in found]
