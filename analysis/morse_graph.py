@@ -10,7 +10,6 @@ network, and shuffled rows, the published situation.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -155,7 +154,7 @@ def draw_violins(runs: Runs, rows: Sequence[tuple[str, Family]]) -> Drawing:
                 ax.bar(0, 0, color=COLOURS[i], label=f"{np.mean(accuracy):.2f}")
                 shown = float(published[i]) if published else np.nan
                 if published:
-                    ax.plot(i, shown, "D", color="black", ms=3.5, zorder=5)
+                    ax.plot(i + 0.33, shown, "D", color="white", mec="black", ms=4, mew=0.8, zorder=5)
                 table += [
                     {
                         "data": dataset, "sweep": sweep, "value": value, "seed": record.seed, "statistic": family.array,
@@ -174,7 +173,7 @@ def draw_violins(runs: Runs, rows: Sequence[tuple[str, Family]]) -> Drawing:
         for ax in line[len(SWEEPS[dataset]) :]:
             ax.axis("off")
     seeds = len(SEEDS[runs.scale])
-    remarks = f"{seeds} ensembles (seeds) pooled in each violin; black diamonds: published medians."
+    remarks = f"{seeds} ensembles (seeds) pooled in each violin; white diamonds: published medians."
     return Drawing(fig, pd.DataFrame(table), remarks)
 
 
@@ -417,7 +416,7 @@ class Picture:
     def summary(self) -> str:
         share = self.tiles[self.main] / self.sigma.size if self.main is not None else 0.0
         cells = self.sizes[self.main] if self.main is not None else 0
-        return f"{self.m} node{'s' * (self.m != 1)}; attractor {cells} cells, its tile {100 * share:.0f} %"
+        return f"{self.m} node{'s' * (self.m != 1)}, attractor {cells} cells, tile {100 * share:.0f} %"
 
 
 def draw_retraction(ax: Axes, picture: Picture, *, deviation: bool = False) -> None:
@@ -461,8 +460,8 @@ def draw_graph(ax: Axes, picture: Picture) -> None:
         ax.scatter([x], [y], s=330, color=colours[q], edgecolors="black", linewidths=0.6, zorder=3)
         ax.text(x, y, str(q), color="white", ha="center", va="center", fontsize=8, zorder=4)
         label = f"{picture.sizes[q]} cells\n{picture.indices[q]}".strip()
-        ax.annotate(label, (x, y), (0, -14), textcoords="offset points", ha="center", va="top", fontsize=6.5)
-    ax.set(xlim=(0, 1), ylim=(-0.8, max(1, heights.max() if picture.m else 1) + 0.35))
+        ax.annotate(label, (x, y), (12, 0), textcoords="offset points", ha="left", va="center", fontsize=6.5)
+    ax.set(xlim=(0, 1.1), ylim=(-0.5, max(1, heights.max() if picture.m else 1) + 0.35))
     ax.axis("off")
 
 
@@ -670,7 +669,7 @@ def scatter_points(ax: Axes, picture: Picture) -> None:
     early, final = (np.asarray(picture.record.array(name)) for name in ("early", "final"))
     ax.scatter(early[:, 0], early[:, 1], s=6, color="tab:orange", label='after 2 epochs ("1")', linewidths=0)
     ax.scatter(final[:, 0], final[:, 1], s=6, color="tab:red", label='after 8 epochs ("7")', linewidths=0)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, handletextpad=0.1, columnspacing=0.8)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.21), ncols=2, handletextpad=0.1, columnspacing=0.8)
 
 
 @figure("morse_fig5", source=f"{PAPER}, figure 5", experiments=("morse_graph", "mnist_training"))
@@ -695,7 +694,7 @@ class MnistRetraction:
             for ax in line[:2]:
                 draw_retraction(ax, picture)
             scatter_points(line[1], picture)
-            line[0].set_title(f"{title}\n{textwrap.fill(picture.summary(), 40)}")
+            line[0].set_title(f"{title}\n{picture.summary()}", fontsize=8)
             line[1].set_title("with the networks")
             group_violins(line[2], line[3], picture)
         paired, shuffled = pictures(runs, pairing="by_net"), pictures(runs, pairing="shuffled")
@@ -758,7 +757,7 @@ class MnistSplit:
                     early[group, 0], early[group, 1], s=8, color=colour, linewidths=0, label=f"{name}: {group.sum()}"
                 )
             ax.set_title(title)
-            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, handletextpad=0.1)
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.21), ncols=2, handletextpad=0.1)
             table += [
                 {"pairing": pairing, "seed": picture.record.seed, "net": r, "x": x, "y": y, "sigma": s, "inside": i}
                 for r, ((x, y), s, i) in enumerate(zip(early, region, inside, strict=True))

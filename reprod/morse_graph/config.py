@@ -141,9 +141,6 @@ class MorseGraph(Config):
             raise BadInput("z and level both widen the image: give one of them")
         if self.map != "surrogate" and (self.z or self.level is not None):
             raise BadInput(f"map={self.map}: a known map has no deviation; z and level need map=surrogate")
-        weights = len(ARCHITECTURES[self.network].kernel_names)
-        if self.map == "surrogate" and max((self.dimension, *self.sweep_dimensions)) > weights:
-            raise BadInput(f"dimension={self.dimension}: {self.network} has {weights} kernel weights")
 
     def unused(self) -> set[str]:
         training = {"network", "epochs", "batch_size", "nets", "images"}
