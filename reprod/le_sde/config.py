@@ -1,0 +1,201 @@
+"""Parameters of the experiments of Zhang et al. (2021). The defaults are the paper's.
+
+There is no batch size: the first implementation's option logged wrong labels, and only batch size one was ever used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from reprod.config import Config, at_scale, param
+from reprod.errors import BadInput
+
+RANDOM_LABELS = 2 / 3  # the corruption of three classes at which a label says nothing about its image
+LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, RANDOM_LABELS, 0.7, 0.8)
+SAMPLE_SIZES = (50, 100, 300, 600, 1000, 3000, 6000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamics(Config):
+    """What the two trainings share: R networks ("trials"), each with its own initialisation and order of samples."""
+
+    paper = "le_sde"
+
+    trials: int = param(100, at_least=1, help="networks R, trained together; class means are averages over them")
+    iterations: int = param(10_000, at_least=1, help="SGD steps T of every trial, one sample each")
+    lr: float = param(0.005, above=0, help="learning rate of plain SGD")
+    head: str = param(
+        "none",
+        choices=("none", "orthogonal"),
+        help="orthogonal: a frozen random K x K matrix after the last layer (rdH)",
+    )
+    data_seed: int = param(
+        0, at_least=0, help="seed of the data set, its split and its corruption, shared by all trials"
+    )
+    eval_every: int = param(50, at_least=1, help="iterations between two evaluations of all trials; 1: as published")
+    val_images: int | None = param(
+        None, at_least=1, help="evaluate on so many random validation images only, the same ones always; none: on all"
+    )
+    dtype: str = param("float32", choices=("float32", "float64"), help="arithmetic; float64 is the original's")
+    checkpoint_every: int = param(2000, at_least=1, identity=False, help="iterations between two checkpoints")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeomnistDynamics(Dynamics):
+    """A hundred LeNets on GeoMNIST under label corruption (Zhang et al. 2021, figures 1, 3, 4; sample-size study)."""
+
+    experiment = "geomnist_dynamics"
+
+    p: float = param(0.0, at_least=0, at_most=1, help="share of each class's training labels that is changed")
+    n_train: int = param(500, at_least=1, help="training images per class")
+    n_val: int = param(500, at_least=1, help="validation images per class")
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"eval_every": 200, "val_images": 300},
+        "smoke": {"trials": 6, "iterations": 250, "eval_every": 50, "val_images": 32, "n_train": 20, "n_val": 20},
+    }
+
+    @property
+    def classes(self) -> int:
+        return 3
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CifarDynamics(Dynamics):
+    """A hundred LeNets on K classes of CIFAR-10 (Zhang et al. 2021, figures 1 and 3)."""
+
+    experiment = "cifar_dynamics"
+
+    classes: int = param(3, at_least=2, at_most=10, help="K: classes 0 ... K-1 in CIFAR's order")
+    iterations: int = param(30_000, at_least=1, help="SGD steps T of every trial, one sample each")
+    lr: float = param(0.001, above=0, help="learning rate of plain SGD")
+    n_train: int = param(2000, at_least=1, help="training images per class, drawn with replacement")
+    n_val: int = param(500, at_least=1, help="test images per class, drawn with replacement")
+    dataset: str = param(
+        "cifar10", choices=("cifar10", "synthetic"), help="synthetic: random patterns of CIFAR's shape, for quick tests"
+    )
+    eval_every: int = param(150, at_least=1, help="iterations between two evaluations of all trials; 1: as published")
+    checkpoint_every: int = param(6000, at_least=1, identity=False, help="iterations between two checkpoints")
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"trials": 50, "eval_every": 600, "val_images": 300},
+        "smoke": {
+            "trials": 6, "iterations": 600, "eval_every": 100, "val_images": 32, "n_train": 40, "n_val": 20,
+            "dataset": "synthetic",
+        },
+    }  # fmt: skip
+
+    @property
+    def channels(self) -> int:
+        return 3
+
+    def prepare(self) -> None:
+        super().prepare()
+        if self.dataset == "cifar10":
+            from reprod.data import images
+
+            images.ensure("cifar10", self.data_dir)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeOdeSimulation(Config):
+    """The LE-ODE driven by strengths that were read off real networks (Zhang et al. 2021, figure 5)."""
+
+    experiment = "le_ode_simulation"
+    paper = "le_sde"
+
+    training_run: str = param(
+        "auto",
+        help="run id of the training that is imitated; auto: the finished run in the store that the parameters below "
+        "describe, or if there is none a training in this run",
+    )
+    dataset: str = param("geomnist", choices=("geomnist", "cifar10"), help="data set of the training")
+    p: float = param(0.0, at_least=0, at_most=1, help="label corruption of the training (geomnist)")
+    training_scale: str = param(
+        "paper", choices=("paper", "small", "smoke"), help="scale whose settings the training has"
+    )
+    estimator: str = param(
+        "I",
+        choices=("I", "L", "modes"),
+        help="how the strengths are read off: the I-model, the published L-model (K = 3), the L-model by its modes",
+    )
+    baseline: int = param(
+        1, at_least=1, help="first iterations whose mean the estimates are normalised by; 1: published"
+    )
+    window: int = param(21, at_least=3, help="window of the Savitzky-Golay derivative; 21: published")
+    drift: str = param("L", choices=("L", "I"), help="which model is simulated; L: published, whatever the estimator")
+    integrator: str = param(
+        "euler", choices=("euler", "exponential"), help="exponential keeps the measured growth; euler: published"
+    )
+    start: str = param(
+        "gaussian", choices=("gaussian", "measured"), help="Gaussian draws (published), or the measured class means"
+    )
+    simulations: int = param(500, at_least=2, help="Gaussian starts")
+    noise_scale: float = param(1.0, above=0, help="factor of their standard deviation")
+    keep: int | None = param(None, at_least=1, identity=False, help="simulations that are stored; none: all")
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"training_scale": "small", "keep": 50},
+        "smoke": {"training_scale": "smoke", "simulations": 8},
+    }
+
+    def check(self) -> None:
+        if self.window % 2 == 0:
+            raise BadInput(f"window={self.window}: a Savitzky-Golay window is odd")
+
+    def unused(self) -> set[str]:
+        unused = {"simulations", "noise_scale"} if self.start == "measured" else set()
+        if self.training_run != "auto":
+            return unused | {"dataset", "p", "training_scale"}
+        return unused | ({"p"} if self.dataset == "cifar10" else set())
+
+    def training(self) -> GeomnistDynamics | CifarDynamics:
+        """The training that `training_run=auto` stands for."""
+        shared: dict[str, Any] = {"seeds": self.seeds, "data_dir": self.data_dir, "device": self.device}
+        if self.dataset == "geomnist":
+            return at_scale(GeomnistDynamics, self.training_scale, p=self.p, **shared)
+        return at_scale(CifarDynamics, self.training_scale, **shared)
+
+    def prepare(self) -> None:
+        super().prepare()
+        from reprod.store import Store
+
+        if self.training_run != "auto":
+            record = Store().get(self.training_run)
+            trainings = (GeomnistDynamics.experiment, CifarDynamics.experiment)
+            if record.experiment not in trainings or record.status != "FINISHED" or record.seed is None:
+                raise BadInput(f"training_run={self.training_run}: that is no finished {' or '.join(trainings)}")
+        elif not all(Store().find(self.training().for_seed(seed)) for seed in self.seeds):
+            self.training().prepare()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeSdeSeparation(Config):
+    """The phase transition itself: class gap against spread when the drift decays as t^-r (ours; Zhang et al. 2021)."""
+
+    experiment = "le_sde_separation"
+    paper = "le_sde"
+
+    model: str = param("I", choices=("I", "L"), help="drift: I-model (isotropic) or L-model (logits as features)")
+    classes: int = param(3, at_least=2, help="classes K; features have K dimensions")
+    samples: int = param(100, at_least=2, help="samples n per class")
+    exponents: tuple[float, ...] = param(
+        (0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3, 1.4, 1.5),
+        above=0,
+        help="decay exponents r of the strengths",
+    )
+    alpha: float = param(1.2, help="alpha(t) = alpha t^-r: push on samples of the same class")
+    beta: float = param(
+        -0.3, help="beta(t) = beta t^-r; with (alpha - beta)/K = 1/2 the critical exponent 1 has a constant gap/spread"
+    )
+    sigma: float = param(1.0, above=0, help="diffusion of each sample")
+    spread: float = param(1.0, above=0, help="standard deviation of the initial features")
+    iterations: int = param(100_000, at_least=10, help="unit time steps T, from t = 1")
+    replicas: int = param(5, at_least=1, help="independent systems per exponent")
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"iterations": 20_000, "samples": 50},
+        "smoke": {"iterations": 500, "samples": 20, "exponents": (0.6, 1.0, 1.4), "replicas": 2},
+    }

@@ -1,0 +1,231 @@
+"""The experiments of Zhang et al. (2021): train many networks, imitate them, show the phase transition."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from reprod.run import Run
+from reprod.training import State, loop, stream
+
+from . import estimate, trials
+from . import separation as sde
+from . import simulate as ode
+from .config import CifarDynamics, GeomnistDynamics, LeOdeSimulation, LeSdeSeparation
+from .data import load
+from .networks import LeNets
+
+LOGGED = 200  # points of a metric that a person wants to see
+
+
+# -- training -----------------------------------------------------------------------------------------------------
+
+
+def train(config: GeomnistDynamics | CifarDynamics, run: Run) -> None:
+    """R trials for each seed, all of them as one batched computation (spec 2.3)."""
+    run.each_seed(_train)
+
+
+def _train(config: GeomnistDynamics | CifarDynamics, run: Run) -> None:
+    source = load(config)
+    examples = source.examples
+    for split, y in (("train", examples.y_train), ("validation", examples.y_val)):
+        shape = examples.x_train.shape[1:]
+        run.dataset(
+            source.name, split=split, source=source.source, digest=source.digest(split), size=len(y), shape=shape
+        )
+    R, T, every = config.trials, config.iterations, config.eval_every
+    ensemble = trials.build(
+        examples, classes=config.classes, trials=R, iterations=T, lr=config.lr, seed=config.seeds[0],
+        head=config.head == "orthogonal", dtype=config.dtype,
+    )  # fmt: skip
+    evaluated = np.unique(np.append(np.arange(0, T + 1, every), T))
+    loss, accuracy = np.zeros((len(evaluated), R)), np.zeros((len(evaluated), R))
+    progress = {"done": 0, "evaluations": 1}
+    labels = examples.y_train[ensemble.samples].astype(np.uint8)
+    log_every = max(1, len(evaluated) // LOGGED)
+    loss[0], accuracy[0] = ensemble.evaluate()
+    run.log(0, {"val/loss": loss[0].mean(), "val/accuracy": accuracy[0].mean()})
+    state = State(weights=ensemble.weights, logits=ensemble.logits, loss=loss, accuracy=accuracy, progress=progress)
+
+    def healthy() -> bool:
+        return bool(np.isfinite(ensemble.weights).all())
+
+    def status() -> str:
+        e = progress["evaluations"] - 1
+        return f"val loss {loss[e].mean():.4f}, accuracy {accuracy[e].mean():.3f}"
+
+    for iteration in loop(run, T, state, every=config.checkpoint_every, healthy=healthy, status=status):
+        if iteration % every and iteration != T:
+            continue  # trials go `every` steps at a time, one after the other, so that a network stays in the cache
+        part = slice(progress["done"], iteration)
+        ensemble.train(part.start, part.stop)
+        e = progress["evaluations"]
+        loss[e], accuracy[e] = ensemble.evaluate()
+        progress.update(done=iteration, evaluations=e + 1)
+        if e % log_every == 0 or iteration == T:
+            seen = cross_entropy(ensemble.logits[:, part], labels[:, part]).mean()
+            run.log(iteration, {"train/loss": seen, "val/loss": loss[e].mean(), "val/accuracy": accuracy[e].mean()})
+    _report(config, run, ensemble, labels, evaluated, loss, accuracy, examples.x_val)
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """log sum_k exp(z_k) - z_y for logits (..., K) and labels (...,)."""
+    z = logits.astype(float)
+    top = z.max(axis=-1)
+    chosen = np.take_along_axis(z, labels[..., None].astype(int), axis=-1)[..., 0]
+    return np.log(np.exp(z - top[..., None]).sum(axis=-1)) + top - chosen
+
+
+def _report(
+    config: GeomnistDynamics | CifarDynamics, run: Run, ensemble: trials.Ensemble, labels: np.ndarray,
+    evaluated: np.ndarray, loss: np.ndarray, accuracy: np.ndarray, images: np.ndarray,
+) -> None:  # fmt: skip
+    before = "before the update of that iteration"
+    run.array("logits", ensemble.logits, axes=("trial", "iteration", "class"), about=f"of the drawn sample, {before}")
+    run.array("labels", labels, axes=("trial", "iteration"), about="training label (corrupted, if so) of the sample")
+    run.array("samples", ensemble.samples, axes=("trial", "iteration"), about="index of the drawn sample")
+    run.array("evaluated", evaluated, axes=("evaluation",), unit="iteration", about="updates done at each evaluation")
+    run.array("val_loss", loss, axes=("evaluation", "trial"), unit="nats", about="mean validation cross-entropy")
+    run.array("val_accuracy", accuracy, axes=("evaluation", "trial"), about="validation accuracy")
+    seen = np.mean([cross_entropy(z, y) for z, y in zip(ensemble.logits, labels, strict=True)], axis=0)
+    run.array(
+        "train_loss", seen, axes=("iteration",), unit="nats", about="cross-entropy of the samples, mean of trials"
+    )
+    means, count = estimate.class_means(ensemble.logits, labels, config.classes)
+    about = "mean logit over the trials whose sample has the class, NaN without any"
+    run.array("class_means", means, axes=("iteration", "class", "logit"), about=about, exact=True)
+    run.array("class_counts", count, axes=("iteration", "class"), unit="trials", about="trials behind each class mean")
+    A, B = estimate.i_model(means)
+    A, B = estimate.filled(A), estimate.filled(B)
+    measured = {
+        "estimate/A": A[-100:].mean(),
+        "estimate/B": B[-100:].mean(),
+        "estimate/tail_alpha": estimate.tail_index(A),
+        "estimate/tail_beta": estimate.tail_index(B),
+        "estimate/empty_cells": float((count == 0).mean()),
+    }
+    run.log(config.iterations, {name: float(value) for name, value in measured.items()})
+    networks = LeNets(config.trials, config.classes, config.channels)
+    with torch.no_grad():
+        networks.weights.copy_(torch.from_numpy(ensemble.weights))
+        if ensemble.heads.size:
+            networks.get_buffer("heads").copy_(torch.from_numpy(ensemble.heads))
+    arguments = {"trials": config.trials, "classes": config.classes, "channels": config.channels}
+    run.model(networks, arguments=arguments, example=torch.from_numpy(images[:2].astype(np.float32)))
+
+
+# -- the LE-ODE ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Class means (T, K, K) of a training, and where they come from."""
+
+    means: np.ndarray
+    origin: str
+
+
+def measured(config: LeOdeSimulation, run: Run) -> Measured:
+    """Class means of one seed's training: from the store where it has it, trained here otherwise."""
+    from reprod.tracking import MlflowRun
+
+    if config.training_run != "auto" or isinstance(run, MlflowRun):  # a run in memory has no store to look into
+        from reprod.store import Store
+
+        store = Store()
+        found = store.find(config.training()) if config.training_run == "auto" else store.get(config.training_run)
+        if found is not None:
+            return Measured(np.asarray(found.array("class_means")), f"run {found.id}")
+    here = Run(config.training())
+    train(here.config, here)  # type: ignore[arg-type]
+    about = "trained in this run: the store holds no finished run of these parameters"
+    return Measured(here.arrays["class_means"].values, about)
+
+
+def simulate(config: LeOdeSimulation, run: Run) -> None:
+    """LE-ODE solutions driven by measured strengths, for each seed (spec 2.4)."""
+    run.each_seed(_simulate)
+
+
+def _simulate(config: LeOdeSimulation, run: Run) -> None:
+    source = measured(config, run)
+    run.note("training", source.origin)
+    means = estimate.filled(source.means)
+    K = means.shape[1]
+    A, B = estimate.ESTIMATORS[config.estimator](means, config.baseline)
+    alpha, beta = (estimate.rate(integral, config.window) for integral in (A, B))
+    flow = ode.build(alpha, beta, K, drift=config.drift, integrator=config.integrator)
+    integrals = np.stack([A, B, alpha, beta])
+    run.array("strengths", integrals, axes=("quantity", "iteration"), about="A, B, alpha, beta", exact=True)
+    run.array(
+        "real", source.means, axes=("iteration", "class", "logit"), about="class means that are imitated", exact=True
+    )
+    if config.start == "measured":
+        starts = means[:1]
+        spread = np.zeros_like(means)
+    else:
+        rng = stream(config.seeds[0], "starts")
+        starts, sigma = ode.gaussian_starts(means[0], config.simulations, config.noise_scale, rng)
+        spread = ode.deviation(flow, sigma)
+    mean = flow(starts.mean(axis=0))
+    axes = ("iteration", "class", "logit")
+    run.array("mean", mean, axes=axes, about="mean over the simulations", exact=True)
+    run.array("deviation", spread, axes=axes, about="deviation over Gaussian starts, exact by linearity", exact=True)
+    kept = starts[: config.keep]
+    with tempfile.TemporaryDirectory() as folder:  # a gigabyte at paper scale: never in memory as a whole
+        shape = (len(kept), *mean.shape)
+        path = Path(folder, "solutions.npy")
+        solutions = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        for row, start in zip(solutions, kept, strict=True):
+            row[:] = flow(start)
+        run.array("solutions", solutions, axes=("simulation", *axes), about="class means of each simulation")
+    tail = slice(-estimate.TAIL, None)
+    shape_now, shape_real = mean[tail, 0].mean(axis=0), source.means[tail, 0]
+    real = np.nanmean(shape_real, axis=0)
+    cosine = float(shape_now @ real / (np.linalg.norm(shape_now) * np.linalg.norm(real)))
+    values = {f"class0/simulated_{j}": shape_now[j] for j in range(K)} | {f"class0/real_{j}": real[j] for j in range(K)}
+    run.log(len(mean), {name: float(value) for name, value in values.items()} | {"class0/cosine": cosine})
+
+
+# -- the phase transition -----------------------------------------------------------------------------------------
+
+
+def separation(config: LeSdeSeparation, run: Run) -> None:
+    """Gap, spread and linear separability under strengths that decay as t^-r, for each seed (E8)."""
+    run.each_seed(_separation)
+
+
+def _separation(config: LeSdeSeparation, run: Run) -> None:
+    ratios, cosine, flags, times = [], [], [], np.empty(0)
+    for r in config.exponents:
+        trace = sde.simulate(
+            config.model, r, alpha=config.alpha, beta=config.beta, sigma=config.sigma, spread=config.spread,
+            classes=config.classes, samples=config.samples, replicas=config.replicas, iterations=config.iterations,
+            rng=stream(config.seeds[0], f"exponent {r}"),
+        )  # fmt: skip
+        times = trace.times
+        ratios.append(trace.ratio)
+        cosine.append(trace.cosine)
+        flags.append([sde.separable(features) for features in trace.features])
+    run.array("times", times, axes=("time",), unit="steps")
+    run.array("exponents", np.array(config.exponents), axes=("exponent",), exact=True)
+    axes = ("exponent", "replica", "time")
+    run.array(
+        "ratio",
+        np.array(ratios),
+        axes=axes,
+        about="smallest distance of class means over within-class spread",
+        exact=True,
+    )
+    run.array("cosine", np.array(cosine), axes=axes, about="mean cosine of centred class means", exact=True)
+    flags_ = np.array(flags)
+    run.array("separable", flags_, axes=axes[:2], about="linearly separable at the end")
+    for i, r in enumerate(config.exponents):
+        run.log(
+            round(1000 * r), {"ratio/final": float(np.median(ratios[i][:, -1])), "separable": float(flags_[i].mean())}
+        )

@@ -1,0 +1,115 @@
+"""The phase transition of the LE-SDE itself (spec 1.3, E8): does the gap between classes outgrow their spread?
+
+    dX_i^k = (1/K) sum_l E_kl(t) H_l Xbar^l dt + sigma dW_i^k,   alpha(t) = a t^-r, beta(t) = b t^-r, t >= 1.
+
+All samples of a class have the same drift, so their spread grows like sigma sqrt t, while gaps grow like
+exp(int (alpha - beta)/K). With c = a - b > 0: separable for r < 1, never for r > 1, and at r = 1 iff c/K > 1/2; where
+c/K = 1/2 the ratio gap/spread is constant in time exactly at r = 1, so that curves of all horizons cross there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .drift import cosines, drift_matrix
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one exponent gives for R systems at M times.
+
+    times: (M,); ratio: (R, M), smallest distance of two class means over the spread (root mean square deviation per
+    coordinate) within classes; cosine: (R, M), mean cosine of centred class means; features: (R, K, n, K), at the end.
+    """
+
+    times: Array
+    ratio: Array
+    cosine: Array
+    features: Array
+
+
+def simulate(
+    model: str,
+    exponent: float,
+    *,
+    alpha: float,
+    beta: float,
+    sigma: float,
+    spread: float,
+    classes: int,
+    samples: int,
+    replicas: int,
+    iterations: int,
+    rng: np.random.Generator,
+    points: int = 120,
+) -> Trace:
+    """R systems from t = 1 in unit steps, recorded at `points` geometric times; features start as N(0, spread^2).
+
+    Each step is exact in the drift (the strengths at its middle, the matrix exponential in the modes) and adds
+    sigma N(0, 1) to every sample. Within a class only the mean moves, so means and deviations are kept apart and a step
+    costs one mean; the deviations receive the noise of many steps at once.
+    """
+    K, n, R = classes, samples, replicas
+    # M(t) = t^-r M(1): one eigenbasis serves all times
+    eigenvalues, basis = np.linalg.eig(drift_matrix(model, alpha, beta, K))
+    inverse = np.linalg.inv(basis)
+    features = spread * rng.standard_normal((R, K, n, K))
+    mean = features.mean(axis=2)
+    within = features - mean[:, :, None]
+    times = np.unique(np.geomspace(1, iterations, points).astype(int))
+    ratio, cosine = np.empty((R, len(times))), np.empty((R, len(times)))
+    now = 1
+    for m, end in enumerate(times):
+        if end > now:
+            mean = _advance(mean, now, end, exponent, eigenvalues, basis, inverse, sigma / np.sqrt(n), rng)
+            noise = rng.standard_normal(within.shape)
+            within += sigma * np.sqrt(end - now) * (noise - noise.mean(axis=2, keepdims=True))
+            now = end
+        ratio[:, m] = _gap(mean) / np.sqrt((within**2).sum(axis=2).mean(axis=(1, 2)) / (n - 1))
+        cosine[:, m] = cosines(mean - mean.mean(axis=1, keepdims=True)).mean(axis=1)
+    return Trace(times, ratio, cosine, mean[:, :, None] + within)
+
+
+def _advance(
+    mean: Array, first: int, last: int, r: float, eigenvalues: Array, basis: Array, inverse: Array, noise: float,
+    rng: np.random.Generator,
+) -> Array:  # fmt: skip
+    """Class means (R, K, K) from time `first` to `last`, one unit step after the other."""
+    R, K, _ = mean.shape
+    steps = np.arange(first, last)
+    factors = np.exp(np.outer((steps + 0.5) ** -r, eigenvalues))  # (steps, K^2)
+    kicks = noise * (rng.standard_normal((len(steps), R, K * K)) @ inverse.T)
+    z = mean.reshape(R, -1) @ inverse.T
+    for factor, kick in zip(factors, kicks, strict=True):
+        z = factor * z + kick
+    return np.real(z @ basis.T).reshape(R, K, K)
+
+
+def _gap(mean: Array) -> Array:
+    k, m = np.triu_indices(mean.shape[1], 1)
+    return np.linalg.norm(mean[:, k] - mean[:, m], axis=-1).min(axis=1)
+
+
+def separable(features: Array) -> bool:
+    """Whether hyperplanes part the classes (K, n, dim) perfectly, pair by pair: a linear programme each.
+
+    A pair is separable iff some (w, b) has y_i (<w, x_i> + b) >= 1 for all its samples.
+    """
+    from scipy.optimize import linprog
+
+    K, n, dim = features.shape
+    scaled = features / np.abs(features).max()
+    for k in range(K):
+        for m in range(k):
+            x = np.concatenate([scaled[k], scaled[m]])
+            x = (x - x.mean(axis=0)) / x.std(axis=0)
+            y = np.repeat([1.0, -1.0], n)[:, None]
+            constraints = -y * np.hstack([x, np.ones((2 * n, 1))])
+            found = linprog(np.zeros(dim + 1), constraints, -np.ones(2 * n), bounds=(None, None), method="highs")
+            if found.status != 0:
+                return False
+    return True
