@@ -70,7 +70,7 @@ def ensure(name: str, data_dir: str = "auto", *, download: bool = True) -> None:
     kind = {"cifar10": datasets.CIFAR10, "mnist": datasets.MNIST}[name]
     expected = root / ("cifar-10-batches-py" if name == "cifar10" else "MNIST/raw")
     try:
-        if expected.exists():
+        if expected.exists() and any(expected.iterdir()):
             for train in (True, False):
                 _load(name, root, train)
         elif download:

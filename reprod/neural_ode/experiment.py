@@ -22,7 +22,8 @@ from reprod.neural_ode.solvers import SOLVERS
 from reprod.run import Run
 from reprod.training import State, loop, stream, torch_stream
 
-TABLE = ("solver", "factor", "value", "accuracy", "nfe")  # columns of the array `tests`
+TABLE = ("kind", "solver", "factor", "value", "accuracy", "nfe")  # columns of the array `tests`
+KINDS = ("as trained", "grid", "check", "strict")  # as trained; solvers x factors; the two of the valid-ODE rule
 CHECK = ("iteration", "checked_with", "test_value", "accuracy", "test_accuracy", "coarse_accuracy", "nfe", "value")
 SOLVER_NAMES = tuple(SOLVERS)  # a solver's number in an array is its place here
 
@@ -104,8 +105,8 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
             log(config, children, history, iteration)
 
     own = trained_with(config, solver)
-    final = solver_grid(own.value, config.solvers_to_test(), config.factors_to_test(), config.factor_on)
-    results = learner.evaluate(examples.x_test, examples.y_test, [own, *final])
+    tests = tests_of(config, own)
+    results = learner.evaluate(examples.x_test, examples.y_test, [test for _, test in tests])
     for index, (child, model) in enumerate(zip(children, learner.models(), strict=True)):
         if not bool(history["loss"][index].isfinite().all()):
             reason = f"the loss of seed {child.seed} left the finite numbers"
@@ -114,11 +115,11 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
             child.fail(reason)
             continue
         report(config, child, history, index)
-        rows = [(SOLVER_NAMES.index(t.solver), t.factor, t.value) for t in (own, *final)]
+        rows = [(KINDS.index(kind), SOLVER_NAMES.index(t.solver), t.factor, t.value) for kind, t in tests]
         table = np.column_stack([rows, results.accuracy[index], results.evaluations[index]])
-        about = f"first row: as trained; columns {', '.join(TABLE)}; solver: place in {', '.join(SOLVER_NAMES)}"
+        about = f"columns {', '.join(TABLE)}; kind: {', '.join(KINDS)}; solver: place in {', '.join(SOLVER_NAMES)}"
         child.array("tests", table, axes=("test", "column"), about=about, exact=True)
-        child.log(config.niter, {"test/accuracy": float(table[0, 3]), "test/accuracy_finest": finest(table)})
+        child.log(config.niter, {"test/accuracy": float(table[0, 4]), "test/accuracy_finest": finest(table)})
         if isinstance(config, SphereOde):
             report_geometry(config, child, model, own, examples)
         example = as_input(examples.x_test[:2]).cpu()
@@ -285,13 +286,28 @@ def report(config: NeuralOde, child: Run, history: dict[str, Any], index: int) -
         child.array("checks", checks, axes=("check", "column"), about=f"columns {', '.join(CHECK)}", exact=True)
         finer = "midpoint, rk4 at the same step" if name == "step_size" else "dopri5 at a tenth of the tolerance"
         about = f"iteration, test accuracy with the training solver, with {finer}, before the check"
-        child.array("probes", np.array(history["probes"]), axes=("check", "column"), about=about, exact=True)
+        width = 4 if name == "step_size" else 3
+        child.array(
+            "probes", np.array(history["probes"]).reshape(-1, width), axes=("check", "column"), about=about, exact=True
+        )
+
+
+def tests_of(config: NeuralOde, own: SolverSetting) -> list[tuple[str, SolverSetting]]:
+    """The solver of training, all solvers with all factors, and the two tests of the valid-ODE rule (section 1.1): the
+    step adaptation's test solver, and Euler at h / 16."""
+    grid = solver_grid(own.value, config.solvers_to_test(), config.factors_to_test(), config.factor_on)
+    tests = [("as trained", own), *(("grid", test) for test in grid)]
+    if config.solver in ("euler", "midpoint"):
+        name, step = adaptation.select_test_solver(adaptation.StepRule(config.solver), own.value)
+        tests.append(("check", SolverSetting(name, step / own.value, step)))
+        tests.append(("strict", SolverSetting("euler", 1 / 16, own.value / 16)))
+    return tests
 
 
 def finest(table: np.ndarray) -> float:
     """Accuracy under the most accurate of the test solvers: the highest order, then the smallest step or tolerance."""
-    orders = np.array([SOLVERS[SOLVER_NAMES[int(s)]].order for s in table[:, 0]])
-    return float(table[np.lexsort((table[:, 2], -orders))[0], 3])
+    orders = np.array([SOLVERS[SOLVER_NAMES[int(s)]].order for s in table[:, 1]])
+    return float(table[np.lexsort((table[:, 3], -orders))[0], 4])
 
 
 @torch.no_grad()
