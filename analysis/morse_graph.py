@@ -459,7 +459,7 @@ def draw_graph(ax: Axes, picture: Picture) -> None:
     for q, (x, y) in place.items():
         ax.scatter([x], [y], s=330, color=colours[q], edgecolors="black", linewidths=0.6, zorder=3)
         ax.text(x, y, str(q), color="white", ha="center", va="center", fontsize=8, zorder=4)
-        label = f"{picture.sizes[q]} cells\n{picture.indices[q]}".strip()
+        label = f"{picture.sizes[q]} cell{'s' * int(picture.sizes[q] != 1)}\n{picture.indices[q]}".strip()
         ax.annotate(label, (x, y), (12, 0), textcoords="offset points", ha="left", va="center", fontsize=6.5)
     ax.set(xlim=(0, 1.1), ylim=(-0.5, max(1, heights.max() if picture.m else 1) + 0.35))
     ax.axis("off")
@@ -542,7 +542,7 @@ class IrisRetraction:
     def draw(self, runs: Runs) -> Drawing:
         import matplotlib.pyplot as plt
 
-        fig, axes = plt.subplots(2, 2, figsize=(6.8, 6.0), width_ratios=(1, 1.6))
+        fig, axes = plt.subplots(2, 2, figsize=(6.8, 6.0), width_ratios=(0.75, 1.6))
         for line, (pairing, title) in zip(axes, ROWS.items(), strict=True):
             picture = pictures(runs, pairing=pairing, shuffle=0)[0]
             draw_graph(line[0], picture)
