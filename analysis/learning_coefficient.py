@@ -148,10 +148,12 @@ class EstimateAgainstExact:
             errors = group.relative_error.to_numpy()
             median, spread = float(np.median(errors)), float(np.abs(errors).mean())
             low, high = _bootstrap(errors, np.median)
-            verdict, reason = _verdict(runs, abs(median) <= 0.30 and spread <= 0.45, enough=len(group) >= 10)
+            # 6 % is the specification's for 1K; the published clouds of larger classes lie at 0.3 to 0.9 of the value.
+            tolerance = 0.06 if size_class == "1K" else 0.30
+            verdict, reason = _verdict(runs, abs(median) <= tolerance, enough=len(group) >= 10)
             claims.append(Claim(
                 name=f"estimate near exact, class {size_class}",
-                statement=f"for networks of class {size_class} the estimate lies near the exact value",
+                statement=f"for class {size_class} the estimate is exact within {tolerance:.0%} in the median",
                 source=f"{PAPER}, F2 and F8", published="relative error +0.18 in the median over all classes",
                 ours=f"median {median:+.3f} [{low:+.3f}, {high:+.3f}], mean |.| {spread:.3f}, {len(group)} networks",
                 verdict=verdict, reason=reason, value=median, interval=(low, high), n=len(group),
@@ -319,7 +321,7 @@ class AcceptanceTraces:
         for record, color in zip(records, shades(len(records)), strict=True):
             steps = np.asarray(record.array("llc_acceptance_steps"))
             values = np.asarray(record.array("llc_acceptance")[0], dtype=float)
-            ax.plot(steps, values, ".", ms=2, color=color, alpha=0.25, mew=0)
+            ax.plot(steps, values, ".", ms=4, color=color, alpha=0.3, mew=0)
             ends, means = _blocks(values, 40)
             name = f"D = {record.metrics['network/parameters']:.0f}: mean {np.nanmean(values):.3f}"
             ax.plot(steps[ends - 1], means, color=color, label=name)
@@ -384,7 +386,7 @@ class RelativeErrors:
         low, high = _wilson(round(inside * len(errors)), len(errors)) if len(errors) else (math.nan, math.nan)
         verdict, reason = _verdict(runs, high >= 0.52, enough=len(errors) >= 20)
         return [Claim(
-            name="half of the errors are small", statement="about half of the relative errors lie in (-0.09, 0.21)",
+            name="half of the errors are small", statement="at least half of the relative errors lie in (-0.09, 0.21)",
             source=f"{PAPER}, F8", published="52 %", ours=f"{inside:.0%} [{low:.0%}, {high:.0%}] of {len(errors)}",
             verdict=verdict, reason=reason or ("" if runs.scale == "paper" else "of the smaller size classes only"),
             value=inside, interval=(low, high), n=len(errors), run_ids=runs.ids,
@@ -401,7 +403,9 @@ class RelativeErrorBySize:
     def draw(self, runs: Runs) -> Drawing:
         table = _net_table(runs)
         fig, ax = _plt().subplots(figsize=(5.0, 3.2))
-        for (name, group), color in zip(table.groupby("size_class", sort=False), shades(6), strict=False):
+        for (name, group), color in zip(
+            table.groupby("size_class", sort=False), shades(table.size_class.nunique()), strict=True
+        ):
             bars = (group.standard_error / group.exact).fillna(0)
             ax.errorbar(group.parameters, group.relative_error, bars, fmt="o", ms=3.5, lw=0.7, color=color, label=name)
         ax.axhline(0, color="black", lw=1)

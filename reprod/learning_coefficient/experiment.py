@@ -110,6 +110,8 @@ def _one_network(config: DlnLlc, run: Run) -> None:
             _move_to_trained(chains, flat(weights).to(device), trained.params[0], first=iteration == training_steps + 1)
             moved = True
         chains.step(iteration - training_steps - 1)
+        if chains.dead:
+            break
 
     found = chains.estimate(slice(0, config.chains))
     facts = {
