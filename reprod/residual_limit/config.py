@@ -170,7 +170,7 @@ class CifarResnet(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ResnetTheory(Config):
-    """Closed forms, the ReLU counter-example, and the limit of Euler's method (Marion et al. 2024, sections 3 and 4)."""
+    """Closed forms, the ReLU counter-example, the limit of Euler's method (Marion et al. 2024, sections 3 and 4)."""
 
     experiment = "resnet_theory"
     paper = "residual_limit"

@@ -70,7 +70,8 @@ def build(seed: int, depth: int, planes: int, sigma: str, bn: bool, init: str) -
 
 def convolutions(model: ConvResnet, i: int) -> Tensor:
     """The weights of convolution i = 1, 2 of every layer, flat: (L, 9 planes^2)."""
-    return torch.stack([(layer.c1 if i == 1 else layer.c2).weight.detach().flatten() for layer in model.layers])  # type: ignore[union-attr]
+    chosen = (getattr(layer, f"c{i}") for layer in model.layers)
+    return torch.stack([convolution.weight.detach().flatten() for convolution in chosen])
 
 
 # -- smoothness -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The experiments of Marion et al. (2024): layers that stay close, the limit in depth, long training, CIFAR-10, theory."""
+"""The experiments of Marion et al. (2024): neighbouring layers, the limit, long training, CIFAR-10, theory."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _due(iteration: int, iters: int) -> bool:
     return iteration % max(1, iters // LOGGED) == 0 or iteration == iters
 
 
-# -- figure 1 left ------------------------------------------------------------------------------------------------------
+# -- figure 1 left ----------------------------------------------------------------------------------------------------
 
 
 def horizons(iters: int) -> np.ndarray:
@@ -152,7 +152,7 @@ def _report_lipschitz(
     _model(config, child, descent.nets[-1], s, descent.X)
 
 
-# -- figure 1 right -----------------------------------------------------------------------------------------------------
+# -- figure 1 right ---------------------------------------------------------------------------------------------------
 
 ALIGNMENTS = {"left": "", "paper": "_paper"}
 
@@ -216,7 +216,7 @@ def _report_convergence(
     _model(config, child, descent.nets[-2], s, descent.X)
 
 
-# -- figure 2 -----------------------------------------------------------------------------------------------------------
+# -- figure 2 ---------------------------------------------------------------------------------------------------------
 
 LEVELS = (1e-1, 1e-4, 1e-7)
 
@@ -270,7 +270,7 @@ def _report_long_time(
     _model(config, child, descent.nets[0], s, descent.X)
 
 
-# -- figure 3, table 1 ----------------------------------------------------------------------------------------------------
+# -- figure 3, table 1 ------------------------------------------------------------------------------------------------
 
 
 def cifar(config: CifarResnet, run: Run) -> None:
@@ -407,7 +407,7 @@ def _report_cifar(
     run.log(config.epochs, final)
 
 
-# -- theory ---------------------------------------------------------------------------------------------------------------
+# -- theory -----------------------------------------------------------------------------------------------------------
 
 
 def check_theory(config: ResnetTheory, run: Run) -> None:

@@ -21,7 +21,7 @@ BLOCK = 32
 _jit = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
 
 
-# -- GELU: x Phi(x) with the exact Phi, in a form that the compiler turns into vector instructions ------------------
+# -- GELU: x Phi(x) with the exact Phi, in a form that the compiler turns into vector instructions --------------------
 
 
 def _fit_erfcx() -> tuple[float, ...]:
@@ -82,7 +82,7 @@ def _normal(a):
     y = -min(x * x, 700.0)
     power = np.floor(y * _LOG2E + 0.5)
     r = (y - power * _LN2_HIGH) - power * _LN2_LOW
-    exp = _exp(r) * _as_float((np.int64(power) + np.int64(1023)) << np.int64(52))
+    exp = _exp(r) * _as_float((np.int64(power) + np.int64(1023)) << np.int64(52))  # type: ignore[call-arg]
     tail = _erfcx((x - 3.75) / (x + 3.75)) * 0.5 * exp / (1.0 + 2.0 * x)
     return (1.0 - tail if a > 0.0 else tail), exp * _INV_SQRT_2PI
 
@@ -122,7 +122,7 @@ def _activate_both(code, A, S):
             A[i] = A.dtype.type(1.0)
 
 
-# -- small products -----------------------------------------------------------------------------------------------
+# -- small products ---------------------------------------------------------------------------------------------------
 
 
 @_jit
@@ -166,7 +166,7 @@ def _add_transposed_product(A, B, C):
                 C[i, j] += a0 * B[p, j]
 
 
-# -- one iteration of gradient descent ------------------------------------------------------------------------------
+# -- one iteration of gradient descent --------------------------------------------------------------------------------
 
 
 @_jit
@@ -271,7 +271,7 @@ def _descend(z, g, depth, rate, clip):
         z[i] -= rate * min(max(depth * g[i], -clip), clip)
 
 
-# -- distances ------------------------------------------------------------------------------------------------------
+# -- distances --------------------------------------------------------------------------------------------------------
 
 
 @_jit

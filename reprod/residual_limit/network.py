@@ -76,7 +76,7 @@ class Weights:
         return self.V.shape[1]
 
 
-# -- data and initial weights -------------------------------------------------------------------------------------
+# -- data and initial weights -----------------------------------------------------------------------------------------
 
 
 def problem(seed: int, n: int, d: int, m: int, *, spare: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,7 +143,7 @@ def initial(
     return X, Y, nets
 
 
-# -- forward, reverse sweep -----------------------------------------------------------------------------------------
+# -- forward, reverse sweep -------------------------------------------------------------------------------------------
 
 
 def forward(law: Law, X: Tensor, weights: Weights, H: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Images for the convolutional network: CIFAR-10, or ten drawn classes of the same shape; normalisation, augmentation."""
+"""Images for the convolutional network: CIFAR-10, or ten drawn classes of its shape; normalisation, augmentation."""
 
 from __future__ import annotations
 

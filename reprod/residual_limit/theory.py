@@ -30,7 +30,7 @@ class Check:
         return bool(abs(self.value - self.expected) <= self.tolerance)
 
 
-# -- closed forms of the synthetic task -----------------------------------------------------------------------------------
+# -- closed forms of the synthetic task -------------------------------------------------------------------------------
 
 
 def first_step(seed: int, n: int, d: int, m: int, rate: float = 0.01) -> list[Check]:
@@ -93,7 +93,7 @@ def process_increments(seed: int, lengthscale: float, depth: int = 256, entries:
 
 
 def scalar_linear(depth: int = 16, rate: float = 1e-3, iters: int = 2000, w: float = 0.7) -> list[Check]:
-    """d = m = n = 1, identity: tied weights stay tied (up to rounding), F = x (1 + w v / L)^L, and w^2 - v^2 is conserved."""
+    """d = m = n = 1, identity: weights stay tied (but for rounding), F = x (1 + w v / L)^L, w^2 - v^2 is conserved."""
     X, Y = torch.ones(1, 1, 1, dtype=torch.float64), torch.full((1, 1, 1), 2.0, dtype=torch.float64)
     net = Weights(torch.zeros(1, depth, 1, 1, dtype=torch.float64), torch.full((1, depth, 1, 1), w).double())
     law = Law("identity", rate=rate)
@@ -111,7 +111,7 @@ def scalar_linear(depth: int = 16, rate: float = 1e-3, iters: int = 2000, w: flo
     ]
 
 
-# -- ReLU counter-example ---------------------------------------------------------------------------------------------------
+# -- ReLU counter-example ---------------------------------------------------------------------------------------------
 
 
 def counterexample(L: int, C: float, rate: float = 0.05, iters: int = 4000) -> tuple[np.ndarray, list[Check]]:
@@ -143,14 +143,14 @@ def counterexample(L: int, C: float, rate: float = 0.05, iters: int = 4000) -> t
     ]
 
 
-# -- Euler's method -----------------------------------------------------------------------------------------------------------
+# -- Euler's method ---------------------------------------------------------------------------------------------------
 
 
 def euler_limit(
     seed: int, depths: Sequence[int], lengthscale: float, n: int, d: int, m: int
 ) -> tuple[np.ndarray, np.ndarray, list[Check]]:
-    """With weights Z_k = Z(k/L) of a smooth Z, |F^L - F_ODE| is of order 1/L (their proposition 2), and the net is Euler's
-    method with L steps, to the last bit, for the ODE of piecewise constant weights.
+    """With weights Z_k = Z(k/L) of a smooth Z, |F^L - F_ODE| is of order 1/L (their proposition 2), and the net is
+    Euler's method with L steps, to the last bit, for the ODE of piecewise constant weights.
 
     Returns max |F^L - F_ODE| and max |F^L - Euler| for each depth, and the checks. Weights are scaled as scaling=paper.
     """
