@@ -175,5 +175,7 @@ class MorseGraph(Config):
             record = store.get(self.training_run)
             if record.experiment not in ("iris_training", "mnist_training") or record.status != "FINISHED":
                 raise BadInput(f"training_run={self.training_run}: that is no finished iris_training or mnist_training")
+            if record.seed is None:
+                raise BadInput(f"training_run={self.training_run}: it holds several seeds; name the run of one of them")
         elif not all(store.find(self.training().for_seed(seed)) for seed in self.seeds):
             self.training().prepare()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reprod.errors import BadInput, Diverged
+from reprod.errors import Diverged
 from reprod.run import Run
 from reprod.training import State, loop, stream
 
@@ -174,8 +174,6 @@ def trained(config: MorseGraph, run: Run) -> Trained:
         from reprod.store import Store
 
         found = Store().get(config.training_run)
-        if found.seed is None:
-            raise BadInput(f"training_run={found.id}: it holds several seeds; name the run of one of them")
     run.note("training", f"run {found.id}")
     names = ("early", "final", "prob", "labels", "test_loss")
     return Trained(found.config.network, *(np.asarray(found.array(name)) for name in names))  # type: ignore[attr-defined]
