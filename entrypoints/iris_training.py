@@ -1,8 +1,10 @@
 """Small networks on iris, a hundred at once (Eslami et al. 2021, figures 2 and 3)."""
 
+import sys
+
 from reprod.launch import entry_point
 
 main = entry_point("iris_training")
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -15,7 +15,7 @@ from reprod.errors import BadInput, Diverged, Interrupted
 OK, FAILED, BAD_INPUT = 0, 1, 2
 
 
-def entry_point(name: str) -> Callable[[Sequence[str] | None], int]:
+def entry_point(name: str) -> Callable[..., int]:
     """The `main` of an entry point: `--key value` words to a validated `Config`, then the run. Returns the exit status.
 
     `--resume RUN_ID` continues that run with the parameters that it recorded.
