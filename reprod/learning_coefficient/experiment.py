@@ -334,7 +334,7 @@ def _resnet_curve(config: ResnetLlcCurve, run: Run) -> None:
         row = recorded.index(step)
         if not healthy():
             raise Diverged(f"the training left the finite numbers before step {iteration}")
-        penalty = float(_penalty(params, config.l2))
+        penalty = float(torch.as_tensor(_penalty(params, config.l2)).detach())
         evaluated = {s: _evaluate(model, *sets[s]) for s in sets}
         found = _resnet_estimate(config, model, pixels, labels, int(stream(seed, f"estimate/{step}").integers(2**31)))
         values = {

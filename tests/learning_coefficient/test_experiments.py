@@ -202,3 +202,21 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(function, config, sto
     assert resumed.arrays.keys() == whole.arrays.keys()
     for name, array in whole.arrays.items():
         np.testing.assert_array_equal(resumed.arrays[name].values, array.values, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"l2": 0.1}, {"optimizer": "adam", "learning_rate": 1e-3}, {"label_noise": 0.5}, {"force_realisable": True}],
+)
+def test_resnet_variants(given):
+    config = at_scale(ResnetLlcCurve, "smoke", training_steps=3, **given)
+    try:
+        config.prepare()
+    except BadInput as error:
+        pytest.skip(str(error))
+    run = finished(experiment.resnet_llc_curve, config)
+    assert run.arrays["step"].values.tolist() == [1, 3]
+    arrays = {name: run.arrays[name].values for name in ("llc", "test_loss", "test_loss_no_reg", "initial_loss")}
+    assert all(np.isfinite(a).all() for a in arrays.values())
+    assert (arrays["test_loss"] > arrays["test_loss_no_reg"]).all() == ("l2" in given)
+    assert sum(p.numel() for p in run.models["model"].parameters()) == 3111
