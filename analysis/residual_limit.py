@@ -111,7 +111,7 @@ class NeighbouringLayers:
         fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9))
         labels = {
             "published": r"$\max_{t<T,\,k}\ \|Z_{k+1}(t)-Z_k(t)\|_F$",
-            "script": r"$(\sum_{t<T,\,k} \|\cdot_{k+1}(t)-\cdot_k(t)\|_F^2)^{1/2}$",
+            "script": r"root of sum over $t<T$ and $k$",
         }
         for ax, (name, power) in zip(axes, (("published", -1.0), ("script", -0.5)), strict=True):
             values = norms[name]
@@ -650,7 +650,7 @@ class Theory:
 
     def draw(self, runs: Runs) -> Drawing:
         plt = _plt()
-        fig, (left, middle, right) = plt.subplots(1, 3, figsize=(9.6, 3.0))
+        fig, (left, middle, right) = plt.subplots(1, 3, figsize=(9.6, 3.3))
         rows = []
         depths = np.array(CONTROL_DEPTHS)
         markers = zip(VARIANTS, (BLUE, GREEN, PURPLE, RED), "osD^", strict=True)
@@ -665,9 +665,8 @@ class Theory:
         _guide(left, base.astype(float), 3.0 * np.array(runs.records[0].array("inc_max")).max(1)[0], -1.0, "$L^{-1}$")
         _depth_axis(left, base)
         left.set_ylabel(r"$\max_{t,k}\ \|Z_{k+1}-Z_k\|_F$")
-        bottom, top = left.get_ylim()
-        left.set_ylim(bottom, top * 60)
-        left.legend(loc="upper right", fontsize=6.3)
+        handles, words = left.get_legend_handles_labels()
+        fig.legend(handles[:-1], words[:-1], loc="outside lower center", ncols=4, title="left panel")
         (config, records), *_ = runs.of("resnet_theory")
         weights = np.array(records[0].array("relu_weights"))
         limit = 2 * config.half_depth * (config.target ** (1 / config.half_depth) - 1)
@@ -677,7 +676,7 @@ class Theory:
             rows += [{"panel": "relu", "curve": f"record {r}", "x": k + 1, "y": w} for k, w in enumerate(weights[r])]
         middle.axhline(limit, ls="--", color="black", lw=0.9)
         middle.set(xlabel="layer $k$", ylabel="$w_k$", title="ReLU counter-example", ylim=(-0.1, 1.75 * limit))
-        middle.legend(title="of the training", ncols=3, loc="upper center", markerscale=3)
+        middle.legend(title="share of the training time", ncols=3, loc="upper center", markerscale=3)
         x, error = np.array(records[0].array("euler_depths")), np.array(records[0].array("euler_error"))
         right.plot(x, error, "o-", color=BLUE, label="net against the ODE")
         _guide(right, x.astype(float), 1.6 * error[0], -1.0, "$L^{-1}$")

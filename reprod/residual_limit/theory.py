@@ -114,7 +114,7 @@ def scalar_linear(depth: int = 16, rate: float = 1e-3, iters: int = 2000, w: flo
 # -- ReLU counter-example ---------------------------------------------------------------------------------------------
 
 
-def counterexample(L: int, C: float, rate: float = 0.05, iters: int = 4000) -> tuple[np.ndarray, list[Check]]:
+def counterexample(L: int, C: float, rate: float = 0.005, iters: int = 4000) -> tuple[np.ndarray, list[Check]]:
     """h <- h + relu(w_k h)/(2L), k = 1 ... 2L, w_k(0) = (-1)^k/(2L), one sample (1, C), loss (h - C)^2.
 
     Layers with w_k < 0 have no gradient and never move; the others tend to w* = 2L (C^(1/L) - 1) >= 2 log C: neighbours

@@ -1,0 +1,198 @@
+"""Experiments on a run in memory: laws at small depth, resuming bit for bit, several seeds, wrong parameters."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from reprod.config import at_scale
+from reprod.errors import BadInput, Diverged
+from reprod.registry import EXPERIMENTS, function
+from reprod.residual_limit import config as configs
+from reprod.residual_limit import experiment
+from reprod.run import Run
+
+SMALL = {
+    "resnet_lipschitz": {"iters": 12, "depths": (2, 16, 32, 64), "n": 30, "d": 6, "m": 8},
+    "resnet_convergence": {"iters": 12, "depths": (2, 4, 8, 16), "reference": 128, "n": 30, "d": 6, "m": 8},
+    "resnet_long_time": {"iters": 60, "record_every": 10, "n": 20, "d": 6, "m": 8, "depth": 12},
+    "cifar_resnet": {"depth": 3, "planes": 4, "subset": 96, "batch": 32, "epochs": 2, "test_subset": 30},
+}
+ARRAYS = {
+    "resnet_lipschitz": {"lip_paper": 2, "lip_code": 3, "incV_max": 2, "incW_max": 2, "T": 1, "loss": 2},
+    "resnet_convergence": {"dV": 2, "dW": 2, "sup": 2, "loss": 2},
+    "resnet_long_time": {"V_rec": 4, "W_rec": 4, "loss": 1, "inc_max": 2},
+    "cifar_resnet": {"conv1": 2, "conv2": 2, "train_loss": 1, "test_loss": 1, "train_accuracy": 1, "test_accuracy": 1},
+}
+
+
+def make(name, **settings):
+    cls = getattr(configs, EXPERIMENTS[name][1])
+    return at_scale(cls, "smoke", **{**SMALL.get(name, {}), **settings, "device": "cpu"})
+
+
+def do(name, run=None, **settings):
+    run = run or Run(make(name, **settings))
+    function(name)(run.config, run)
+    return run
+
+
+class Killed(BaseException):
+    pass
+
+
+class Mortal(Run):
+    """Keeps checkpoints in memory, and dies right after one of them."""
+
+    def __init__(self, config, dies_at=None, kept=None):
+        super().__init__(config)
+        self.dies_at, self.kept = dies_at, kept if kept is not None else {}
+
+    def save(self, iteration, state):
+        self.kept["last"] = (iteration, state)
+        if iteration == self.dies_at:
+            raise Killed
+
+    def restore(self):
+        return self.kept.get("last")
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_arrays_and_models(name):
+    run = do(name)
+    for array, dimensions in ARRAYS[name].items():
+        assert run.arrays[array].values.ndim == dimensions and np.isfinite(run.arrays[array].values).all()
+    assert set(run.models) == {"model"} and run.datasets
+    assert not run.failure and max(len(points) for points in run.metrics.values()) <= 101
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_a_killed_run_resumes_to_the_last_bit(name):
+    every, dies_at = (2, 4) if name == "cifar_resnet" else (5, 5)
+    settings = {"checkpoint_every": every}
+    whole = do(name, **settings)
+    first = Mortal(make(name, **settings), dies_at)
+    with pytest.raises(Killed):
+        do(name, first)
+    second = do(name, Mortal(make(name, **settings), None, first.kept))
+    assert set(whole.arrays) == set(second.arrays)
+    for array, found in second.arrays.items():
+        np.testing.assert_array_equal(found.values, whole.arrays[array].values, err_msg=array)
+    weights = whole.models["model"].state_dict()
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in second.models["model"].state_dict().items())
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_several_seeds_are_the_single_ones(name):
+    both = do(name, seeds=(3, 4))
+    for child, seed in zip(both.children(), (3, 4), strict=True):
+        alone = do(name, seeds=(seed,))
+        for array, found in alone.arrays.items():
+            np.testing.assert_allclose(child.arrays[array].values, found.values, rtol=1e-6, atol=1e-8, err_msg=array)
+
+
+@pytest.mark.parametrize(
+    ("settings", "slope"), [({}, -1), ({"scaling": "paper"}, -1), ({"init": "gp"}, -1), ({"init": "iid"}, 0)]
+)
+def test_neighbouring_layers(settings, slope):
+    run = do("resnet_lipschitz", n=100, d=16, m=32, iters=20, **settings)
+    fit = run.arrays["slope_paper"].values[-1]
+    assert fit[0] == pytest.approx(slope, abs=0.1 if slope == 0 else 0.03)
+    if not settings:
+        assert run.arrays["slope_code"].values[-1, 0] == pytest.approx(-0.5, abs=0.03)
+        T, paper = run.arrays["T"].values, run.arrays["lip_paper"].values
+        assert T[0] == 1 and not paper[:, 0].any() and (np.diff(paper, axis=1) >= 0).all()
+
+
+def test_lip_code_is_the_script_formula():
+    run = do("resnet_lipschitz", iters=10)
+    T, found = run.arrays["T"].values, run.arrays["lip_code"].values
+    for z, name in enumerate(("incV_max", "incW_max")):  # two layers have one increment: its largest is all of them
+        wanted = np.sqrt(np.cumsum(run.arrays[name].values[0] ** 2))
+        np.testing.assert_allclose(found[z, 0], wanted[T - 1], rtol=1e-12, atol=1e-18)
+    assert run.arrays["pl"].values.shape == (4, 10) and (run.arrays["pl"].values > 0).all()
+
+
+def test_distance_to_the_reference():
+    run = do("resnet_convergence", n=100, d=16, m=32, iters=10, reference=512, depths=(2, 16, 32, 64, 128))
+    dV, dW, sup = (run.arrays[name].values for name in ("dV", "dW", "sup"))
+    assert np.abs(dV[:2]).max() < 1e-15 and np.abs(dW[:2]).max() < 1e-15
+    assert (np.diff(dV[4:], axis=1) < 0).all() and (sup[4:] >= dV[4:]).all()
+    slopes = run.arrays["slopes"].values[4:]
+    np.testing.assert_allclose(slopes[:, :, 1, 0], -1, atol=0.02)
+    assert (slopes[:, :, 0, 0] < slopes[:, :, 1, 0]).all()  # a finite reference steepens the naive slope
+
+
+def test_memory_does_not_hold_the_trajectory():
+    """The history is a few numbers per iteration and depth; weights of a net of 128 layers would be thousands."""
+    descent = experiment._descent(config := make("resnet_lipschitz"), Run(config), config.depths)
+    held = sum(net.V.numel() + net.W.numel() for net in descent.nets) + sum(H.numel() for H in descent._states)
+    for _ in range(20):
+        descent.step()
+    assert held == sum(net.V.numel() + net.W.numel() for net in descent.nets) + sum(H.numel() for H in descent._states)
+
+
+@pytest.mark.parametrize("iters", [2, 5, 9, 10, 50, 500])
+def test_horizons(iters):
+    T = experiment.horizons(iters)
+    assert T[0] == 1 and (np.diff(T) > 0).all() and T[-1] <= max(iters - 1, 1)
+    if iters in (50, 500):
+        assert len(T) == 10 and T[1] - T[0] == iters // 10
+
+
+def test_divergence_of_one_seed_and_of_all():
+    with pytest.raises(Diverged):
+        do("resnet_lipschitz", lr=1e6)
+    many = do("resnet_lipschitz", seeds=(0, 1))
+    assert not any(child.failure for child in many.children())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "word"),
+    [
+        ("resnet_lipschitz", {"depths": (4, 2)}, "ascending"),
+        ("resnet_lipschitz", {"sigma": "linear"}, "sigma=linear"),
+        ("resnet_lipschitz", {"kernel": "numba", "sigma": "tanh"}, "tanh"),
+        ("resnet_convergence", {"reference": 16}, "reference=16"),
+        ("resnet_convergence", {"drop": 12}, "drop=12"),
+        ("resnet_long_time", {"entries": 7}, "entries=7"),
+        ("resnet_long_time", {"record_every": 61}, "record_every=61"),
+        ("cifar_resnet", {"subset": 60_000}, "subset=60000"),
+        ("cifar_resnet", {"init": "gp"}, "init=gp"),
+    ],
+)
+def test_wrong_parameters(name, settings, word):
+    with pytest.raises(BadInput, match=word):
+        make(name, **settings)
+
+
+def test_missing_images_are_named(tmp_path, monkeypatch):
+    from reprod.data import images
+
+    monkeypatch.setattr(images, "ensure", lambda *a, **k: (_ for _ in ()).throw(BadInput("cifar10 was not found")))
+    with pytest.raises(BadInput, match="cifar10"):
+        make("cifar_resnet", dataset="cifar10", data_dir=str(tmp_path)).prepare()
+    make("cifar_resnet", data_dir=str(tmp_path)).prepare()  # synthetic images need none
+
+
+def test_what_does_not_matter_is_not_in_the_digest():
+    base = make("resnet_lipschitz")
+    assert base.digest() == make("resnet_lipschitz", lengthscale=0.1, kernel="torch").digest()
+    assert make("resnet_lipschitz", init="gp").digest() != make("resnet_lipschitz", init="gp", lengthscale=0.1).digest()
+    paper = configs.ResnetLipschitz()
+    assert paper.digest() == at_scale(configs.ResnetLipschitz, "small").digest()
+    assert dataclasses.replace(paper, depths=(2, 16, 64, 256, 1014)).digest() != paper.digest()
+
+
+def test_theory_experiment():
+    run = do("resnet_theory", depths=(8, 16, 32))
+    passed = {name: points[-1][1] for name, points in run.metrics.items() if name.startswith("passed/")}
+    assert len(passed) >= 15 and all(passed.values()), passed
+
+
+def test_the_parameters_load_without_torch():
+    code = "import sys, reprod.residual_limit.config; assert not {'torch', 'numba', 'mlflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
