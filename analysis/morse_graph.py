@@ -416,7 +416,8 @@ class Picture:
     def summary(self) -> str:
         share = self.tiles[self.main] / self.sigma.size if self.main is not None else 0.0
         cells = self.sizes[self.main] if self.main is not None else 0
-        return f"{self.m} node{'s' * (self.m != 1)}, attractor {cells} cells, tile {100 * share:.0f} %"
+        tile = f"{100 * share:.{0 if share > 0.1 else 1}f} %"
+        return f"{self.m} node{'s' * (self.m != 1)}, attractor {cells} cells, tile {tile}"
 
 
 def draw_retraction(ax: Axes, picture: Picture, *, deviation: bool = False) -> None:
@@ -468,6 +469,24 @@ def draw_graph(ax: Axes, picture: Picture) -> None:
 ROWS = {"by_net": "rows paired by network (correct)", "shuffled": "rows shuffled (as published)"}
 
 
+def side_by_side(runs: Runs, nodes: int, tile: float) -> list[tuple[str, Picture]]:
+    """Of all shuffles of all seeds the one nearest to the published number of nodes and share of the attractor's tile,
+    and above it the same seed with its rows paired; each with a title that says so."""
+    shuffled = pictures(runs, pairing="shuffled")
+
+    def distance(p: Picture) -> tuple[int, float]:
+        return abs(p.m - nodes), abs(p.record.metrics.get("attractor/tile", np.inf) - tile)
+
+    near = min(shuffled, key=distance)
+    paired = next(p for p in pictures(runs, pairing="by_net") if p.record.seed == near.record.seed)
+    shuffle = near.record.config.shuffle  # type: ignore[attr-defined]
+    which = f"seed {near.record.seed}, shuffle {shuffle}: nearest of {len(shuffled)}"
+    return [
+        (f"{ROWS['by_net']}, seed {near.record.seed}\n{paired.summary()}", paired),
+        (f"{ROWS['shuffled']}, {which}\n{near.summary()}", near),
+    ]
+
+
 def pictures(runs: Runs, **where: Any) -> list[Picture]:
     return [Picture(record) for record in runs.of("morse_graph").where(**where).records]
 
@@ -475,7 +494,7 @@ def pictures(runs: Runs, **where: Any) -> list[Picture]:
 PARAMETERS = ("network", "epochs", "pair", "pairing", "shuffle", "prior", "level", "prune", "subdivisions")
 METRICS = (
     "graph/nodes", "graph/nontrivial", "graph/undecided", "graph/recurrent_cells", "attractor/cells", "attractor/tile",
-    "surrogate/length", "surrogate/noise", "data/correlation", "tile/inside", "tile/p",
+    "surrogate/length", "surrogate/noise", "data/correlation", "tile/inside", "tile/p", "regions/p",
 )  # fmt: skip
 
 
@@ -542,13 +561,12 @@ class IrisRetraction:
     def draw(self, runs: Runs) -> Drawing:
         import matplotlib.pyplot as plt
 
-        fig, axes = plt.subplots(2, 2, figsize=(6.8, 6.0), width_ratios=(0.75, 1.6))
-        for line, (pairing, title) in zip(axes, ROWS.items(), strict=True):
-            picture = pictures(runs, pairing=pairing, shuffle=0)[0]
+        fig, axes = plt.subplots(2, 2, figsize=(8.0, 6.0), width_ratios=(1, 1.4))
+        for line, (title, picture) in zip(axes, side_by_side(runs, 2, 0.46), strict=True):
             draw_graph(line[0], picture)
             draw_retraction(line[1], picture, deviation=True)
             line[0].set_title("Morse graph")
-            line[1].set_title(f"{title}\n{picture.summary()}")
+            line[1].set_title(title, fontsize=8.5)
         paired, shuffled = pictures(runs, pairing="by_net"), pictures(runs, pairing="shuffled")
         table = pd.DataFrame([facts(p) for p in (*paired, *shuffled)])
         return Drawing(fig, table, compared(paired, shuffled))
@@ -662,7 +680,8 @@ def group_violins(ax_entropy: Axes, ax_accuracy: Axes, picture: Picture) -> None
         ax.set_xlim(-0.6, 2.6)
     ax_entropy.set(ylabel="entropy", ylim=(-0.05, 0.75))
     ax_accuracy.set(ylabel="balanced accuracy", ylim=(-0.05, 1.05))
-    ax_accuracy.set_title(f"permutation test: p = {record.metrics['tile/p']:.2g}")
+    p, among = record.metrics["tile/p"], record.metrics["regions/p"]
+    ax_accuracy.set_title(f"permutation tests:\np = {p:.2g}, all tiles {among:.2g}", fontsize=8)
 
 
 def scatter_points(ax: Axes, picture: Picture) -> None:
@@ -678,9 +697,10 @@ class MnistRetraction:
     and accuracy of the networks that start inside and outside the tile of the main attractor: rows paired by network
     above, shuffled rows (the published situation) below; grey: no order retraction. The published picture, a dozen
     cells at the mean of the final weights with a tile of a quarter of the box, is what a nearly constant map with
-    one-cell padding leaves (3 x 3 to 4 x 4 cells). With the rows paired the map is close to the identity, so that the
-    grid holds tens to hundreds of nodes of a few cells, nearly all with a trivial index, and an order retraction exists
-    on a part of the box only. Whether the tile of the start predicts the final accuracy is tested by permutation."""
+    one-cell padding leaves (3 x 3 to 4 x 4 cells). With the rows paired the map is close to the identity: the
+    grid holds up to hundreds of nodes of a few cells, nearly all with a trivial index, and in most ensembles an order
+    retraction exists on a part of the box only. Whether the tile of the start predicts the final accuracy is tested
+    by permutation: inside against outside, and all tiles."""
 
     def runs(self, scale: str) -> list[Config]:
         return both_pairings("mnist_epoch_8", scale)
@@ -689,13 +709,12 @@ class MnistRetraction:
         import matplotlib.pyplot as plt
 
         fig, axes = plt.subplots(2, 4, figsize=(11.5, 6.0), width_ratios=(1.25, 1.25, 1, 1))
-        for line, (pairing, title) in zip(axes, ROWS.items(), strict=True):
-            picture = pictures(runs, pairing=pairing, shuffle=0)[0]
+        for line, (title, picture) in zip(axes, side_by_side(runs, 2, 0.277), strict=True):
             for ax in line[:2]:
                 draw_retraction(ax, picture)
             scatter_points(line[1], picture)
-            line[0].set_title(f"{title}\n{picture.summary()}", fontsize=8)
-            line[1].set_title("with the networks")
+            line[0].set_title(title, fontsize=8, loc="left")
+            line[2].set_title("")
             group_violins(line[2], line[3], picture)
         paired, shuffled = pictures(runs, pairing="by_net"), pictures(runs, pairing="shuffled")
         table = pd.DataFrame([facts(p) for p in (*paired, *shuffled)])
@@ -709,28 +728,29 @@ class MnistRetraction:
         published = {"graph/nodes": 2, "attractor/cells": 12, "attractor/tile": 27.7, "tile/inside": 24}
         claims = structure(runs, "MNIST, 8 epochs", source, published, paired, shuffled)
         for label, some in (("paired", paired), ("shuffled", shuffled)):
-            p = [q.record.metrics["tile/p"] for q in some]
-            claims.append(
-                Claim(
-                    f"region predicts accuracy, {label}",
-                    f"MNIST, {label} rows: the tile of the start predicts the final accuracy (p < 0.05 combined)",
-                    source, "medians 0.935 inside, 0.91 outside",
-                    f"combined p = {combined(some):.2g}; below 0.05 in {sum(x < 0.05 for x in p)} of {len(p)} runs",
-                    verdict(runs, combined(some) < 0.05), value=combined(some), n=len(p),
-                    run_ids=tuple(q.record.id for q in some),
-                )
-            )  # fmt: skip
+            for test, what in (("tile/p", "inside or outside the attractor's tile"), ("regions/p", "the tile")):
+                p = [q.record.metrics[test] for q in some]
+                all_p = combined(some, test)
+                claims.append(
+                    Claim(
+                        f"region predicts accuracy, {test}, {label}",
+                        f"MNIST, {label} rows: {what} of the start predicts the accuracy (p < 0.05 combined)",
+                        source, "medians 0.935 inside, 0.91 outside",
+                        f"combined p = {all_p:.2g}; below 0.05 in {sum(x < 0.05 for x in p)} of {len(p)} runs",
+                        verdict(runs, all_p < 0.05), value=all_p, n=len(p), run_ids=tuple(q.record.id for q in some),
+                    )
+                )  # fmt: skip
         claims.append(upper_nodes(runs, shuffled, source))
         return claims
 
 
-def combined(some: Sequence[Picture]) -> float:
+def combined(some: Sequence[Picture], test: str = "tile/p") -> float:
     """Fisher's combination of the permutation tests, one for each seed (the shuffles of a seed share its networks, so
     the median of theirs counts)."""
     from scipy.stats import combine_pvalues
 
     seeds = {p.record.seed for p in some}
-    p = [float(np.median([q.record.metrics["tile/p"] for q in some if q.record.seed == s])) for s in seeds]
+    p = [float(np.median([q.record.metrics[test] for q in some if q.record.seed == s])) for s in seeds]
     return float(combine_pvalues(p).pvalue) if len(p) > 1 else p[0]
 
 
@@ -740,15 +760,14 @@ class MnistSplit:
     outside. Found by cell look-up, for both pairings."""
 
     def runs(self, scale: str) -> list[Config]:
-        return both_pairings("mnist_epoch_8", scale)[:3]
+        return both_pairings("mnist_epoch_8", scale)
 
     def draw(self, runs: Runs) -> Drawing:
         import matplotlib.pyplot as plt
 
         fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.5))
         table = []
-        for ax, (pairing, title) in zip(axes, ROWS.items(), strict=True):
-            picture = pictures(runs, pairing=pairing)[0]
+        for ax, (title, picture) in zip(axes, side_by_side(runs, 2, 0.277), strict=True):
             draw_retraction(ax, picture)
             early, region = (np.asarray(picture.record.array(name)) for name in ("early", "region"))
             inside = region == picture.main
@@ -756,10 +775,18 @@ class MnistSplit:
                 ax.scatter(
                     early[group, 0], early[group, 1], s=8, color=colour, linewidths=0, label=f"{name}: {group.sum()}"
                 )
-            ax.set_title(title)
+            ax.set_title(title, fontsize=7.5)
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.21), ncols=2, handletextpad=0.1)
             table += [
-                {"pairing": pairing, "seed": picture.record.seed, "net": r, "x": x, "y": y, "sigma": s, "inside": i}
+                {
+                    "panel": title.partition(",")[0],
+                    "seed": picture.record.seed,
+                    "net": r,
+                    "x": x,
+                    "y": y,
+                    "sigma": s,
+                    "inside": i,
+                }
                 for r, ((x, y), s, i) in enumerate(zip(early, region, inside, strict=True))
             ]
         return Drawing(fig, pd.DataFrame(table), "published, shuffled rows: 24 inside, 76 outside")
