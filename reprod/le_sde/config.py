@@ -52,7 +52,7 @@ class GeomnistDynamics(Dynamics):
     n_train: int = param(500, at_least=1, help="training images per class")
     n_val: int = param(500, at_least=1, help="validation images per class")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"eval_every": 200, "val_images": 300},
+        "small": {"trials": 60, "eval_every": 250, "val_images": 240},
         "smoke": {"trials": 6, "iterations": 250, "eval_every": 50, "val_images": 32, "n_train": 20, "n_val": 20},
     }
 
@@ -181,7 +181,7 @@ class LeSdeSeparation(Config):
 
     model: str = param("I", choices=("I", "L"), help="drift: I-model (isotropic) or L-model (logits as features)")
     classes: int = param(3, at_least=2, help="classes K; features have K dimensions")
-    samples: int = param(100, at_least=2, help="samples n per class")
+    samples: int = param(400, at_least=2, help="samples n per class")
     exponents: tuple[float, ...] = param(
         (0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3, 1.4, 1.5),
         above=0,
@@ -193,9 +193,10 @@ class LeSdeSeparation(Config):
     )
     sigma: float = param(1.0, above=0, help="diffusion of each sample")
     spread: float = param(1.0, above=0, help="standard deviation of the initial features")
+    gap: float = param(1.0, at_least=0, help="initial class means: this times the vertices of a unit simplex")
     iterations: int = param(100_000, at_least=10, help="unit time steps T, from t = 1")
     replicas: int = param(5, at_least=1, help="independent systems per exponent")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"iterations": 20_000, "samples": 50},
+        "small": {"iterations": 20_000, "samples": 200},
         "smoke": {"iterations": 500, "samples": 20, "exponents": (0.6, 1.0, 1.4), "replicas": 2},
     }

@@ -204,7 +204,7 @@ def _separation(config: LeSdeSeparation, run: Run) -> None:
     ratios, cosine, flags, times = [], [], [], np.empty(0)
     for r in config.exponents:
         trace = sde.simulate(
-            config.model, r, alpha=config.alpha, beta=config.beta, sigma=config.sigma, spread=config.spread,
+            config.model, r, alpha=config.alpha, beta=config.beta, sigma=config.sigma, spread=config.spread, gap=config.gap,
             classes=config.classes, samples=config.samples, replicas=config.replicas, iterations=config.iterations,
             rng=stream(config.seeds[0], f"exponent {r}"),
         )  # fmt: skip

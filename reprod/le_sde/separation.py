@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .drift import cosines, drift_matrix
+from .drift import amplitudes, cosines, directions, gaps, rates
 
 Array = np.ndarray
 
@@ -40,6 +40,7 @@ def simulate(
     beta: float,
     sigma: float,
     spread: float,
+    gap: float,
     classes: int,
     samples: int,
     replicas: int,
@@ -47,17 +48,15 @@ def simulate(
     rng: np.random.Generator,
     points: int = 120,
 ) -> Trace:
-    """R systems from t = 1 in unit steps, recorded at `points` geometric times; features start as N(0, spread^2).
+    """R systems from t = 1 in unit steps, recorded at `points` geometric times; features start as N(gap u_k, spread^2),
+    with the simplex directions u_k.
 
-    Each step is exact in the drift (the strengths at its middle, the matrix exponential in the modes) and adds
-    sigma N(0, 1) to every sample. Within a class only the mean moves, so means and deviations are kept apart and a step
-    costs one mean; the deviations receive the noise of many steps at once.
+    Each step is exact in the drift and adds sigma N(0, 1) to every sample. Within a class only the mean moves, so means
+    and deviations are kept apart and a step costs one mean; the deviations receive the noise of many steps at once.
     """
     K, n, R = classes, samples, replicas
-    # M(t) = t^-r M(1): one eigenbasis serves all times
-    eigenvalues, basis = np.linalg.eig(drift_matrix(model, alpha, beta, K))
-    inverse = np.linalg.inv(basis)
-    features = spread * rng.standard_normal((R, K, n, K))
+    modes = _projections(model, alpha, beta, K)
+    features = gap * directions(K)[:, None] + spread * rng.standard_normal((R, K, n, K))
     mean = features.mean(axis=2)
     within = features - mean[:, :, None]
     times = np.unique(np.geomspace(1, iterations, points).astype(int))
@@ -65,7 +64,7 @@ def simulate(
     now = 1
     for m, end in enumerate(times):
         if end > now:
-            mean = _advance(mean, now, end, exponent, eigenvalues, basis, inverse, sigma / np.sqrt(n), rng)
+            mean = _advance(mean, now, end, exponent, modes, sigma / np.sqrt(n), rng)
             noise = rng.standard_normal(within.shape)
             within += sigma * np.sqrt(end - now) * (noise - noise.mean(axis=2, keepdims=True))
             now = end
@@ -74,19 +73,44 @@ def simulate(
     return Trace(times, ratio, cosine, mean[:, :, None] + within)
 
 
+def _projections(model: str, alpha: float, beta: float, K: int) -> list[tuple[float, Array]]:
+    """M(1) = sum of rate times projection (K^2, K^2) over its modes, by rate 0 completed to the identity. One set serves
+    all times, since M(t) = t^-r M(1)."""
+    first, second = (float(rate) for rate in rates(model, np.asarray(alpha), np.asarray(beta), K))
+    units = np.eye(K * K).reshape(-1, K, K)
+    if model == "I":
+        grand, gap = gaps(units)
+        parts = gap, np.broadcast_to(grand, gap.shape)
+    else:
+        u = directions(K)
+        mbar, v = amplitudes(units)
+        second = second or 1e-12  # where it vanishes, this mode grows linearly: so does expm1(1e-12 S)/1e-12
+        moved = (alpha - beta) * v[..., None] * u + beta * (v @ u)[:, None, :]
+        parts = mbar[:, None, None] * u, moved / (K * second)
+    P1, P2 = (part.reshape(K * K, K * K).T for part in parts)
+    return [(first, P1), (second, P2), (0.0, np.eye(K * K) - P1 - P2)]
+
+
 def _advance(
-    mean: Array, first: int, last: int, r: float, eigenvalues: Array, basis: Array, inverse: Array, noise: float,
+    mean: Array,
+    first: int,
+    last: int,
+    r: float,
+    modes: list[tuple[float, Array]],
+    noise: float,
     rng: np.random.Generator,
-) -> Array:  # fmt: skip
+) -> Array:
     """Class means (R, K, K) from time `first` to `last`, one unit step after the other."""
-    R, K, _ = mean.shape
-    steps = np.arange(first, last)
-    factors = np.exp(np.outer((steps + 0.5) ** -r, eigenvalues))  # (steps, K^2)
-    kicks = noise * (rng.standard_normal((len(steps), R, K * K)) @ inverse.T)
-    z = mean.reshape(R, -1) @ inverse.T
-    for factor, kick in zip(factors, kicks, strict=True):
-        z = factor * z + kick
-    return np.real(z @ basis.T).reshape(R, K, K)
+    t = np.arange(first, last + 1, dtype=float)
+    integral = np.diff(np.log(t) if r == 1 else t ** (1 - r) / (1 - r))
+    kicks = noise * rng.standard_normal((last - first, len(mean), mean[0].size))
+    total = np.zeros((len(mean), mean[0].size))
+    for rate, projection in modes:
+        z = mean.reshape(len(mean), -1) @ projection.T
+        for factor, kick in zip(np.exp(rate * integral), kicks @ projection.T, strict=True):
+            z = factor * z + kick
+        total += z
+    return total.reshape(mean.shape)
 
 
 def _gap(mean: Array) -> Array:

@@ -1,0 +1,65 @@
+"""The phase transition: orders of growth, symmetry, and what separable means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reprod.le_sde import separation
+from reprod.training import stream
+
+SETTINGS = {
+    "alpha": 1.2, "beta": -0.3, "sigma": 1.0, "spread": 1.0, "classes": 3, "gap": 1.0, "samples": 400,
+    "replicas": 4, "iterations": 3000,
+}  # fmt: skip
+
+
+def trace(model: str, r: float, **settings) -> separation.Trace:
+    return separation.simulate(model, r, rng=stream(0, "test"), **{**SETTINGS, **settings})
+
+
+@pytest.mark.parametrize("model", ["I", "L"])
+def test_gap_outgrows_the_spread_below_one_and_not_above(model):
+    slow, fast = trace(model, 0.6), trace(model, 1.5)
+    assert np.median(slow.ratio[:, -1]) > 100 * np.median(slow.ratio[:, 0])
+    assert np.median(fast.ratio[:, -1]) < 0.3 * np.median(fast.ratio[:, 10])
+    assert separation.separable(slow.features[0]) and not separation.separable(fast.features[0])
+
+
+def test_gap_grows_by_the_closed_form():
+    """Without noise, gap(T)/gap(1) = exp((a - b)/K int_1^T t^-r dt) in the I-model."""
+    found = trace("I", 0.7, sigma=1e-12, iterations=400)
+    integral = (400**0.3 - 1) / 0.3
+    growth = found.ratio[:, -1] / found.ratio[:, 0]
+    np.testing.assert_allclose(growth, np.exp(0.5 * integral), rtol=1e-6)
+
+
+def test_the_spread_grows_like_a_square_root():
+    found = trace("I", 2.0, alpha=0.0, beta=0.0, spread=1e-9)
+    within = found.features - found.features.mean(axis=2, keepdims=True)
+    assert within.std() == pytest.approx(np.sqrt(2999 * 399 / 400), rel=0.03)
+
+
+def test_without_local_elasticity_nothing_separates():
+    found = trace("I", 0.6, alpha=0.5, beta=0.5)
+    assert np.median(found.ratio[:, -1]) < 1
+    assert not any(separation.separable(features) for features in found.features)
+
+
+def test_separable_is_about_hyperplanes():
+    rng = stream(0, "points")
+    points = rng.standard_normal((3, 30, 3)) * 0.1
+    assert separation.separable(points + 5 * np.eye(3)[:, None])
+    assert not separation.separable(points)
+    ring = np.stack([points[0, :, :2], points[0, :, :2] * 50])
+    assert not separation.separable(ring)
+
+
+@pytest.mark.parametrize("model", ["I", "L"])
+def test_projections_rebuild_the_drift(model):
+    from reprod.le_sde.drift import drift_matrix
+
+    modes = separation._projections(model, 1.2, -0.3, 4)
+    np.testing.assert_allclose(sum(rate * P for rate, P in modes), drift_matrix(model, 1.2, -0.3, 4), atol=1e-14)
+    for _, P in modes:
+        np.testing.assert_allclose(P @ P, P, atol=1e-13)
