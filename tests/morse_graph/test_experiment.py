@@ -1,10 +1,12 @@
 """The experiments in memory: what they report, that they repeat themselves, and what a configuration refuses."""
 
+import copy
+
 import numpy as np
 import pytest
 
 from reprod.config import at_scale, resolve
-from reprod.errors import BadInput
+from reprod.errors import BadInput, Interrupted
 from reprod.morse_graph import config as c
 from reprod.morse_graph import experiment, maps
 from reprod.morse_graph.architectures import ARCHITECTURES
@@ -58,6 +60,32 @@ def test_seeds_together_and_alone_agree_to_the_bit():
     alone = trained(seeds=(1,))
     for name, array in alone.arrays.items():
         np.testing.assert_array_equal(together.arrays[name].values, array.values)
+
+
+class Keeping(Run):
+    """Keeps its checkpoints in memory and stops at one of them."""
+
+    kept = None
+
+    def save(self, iteration, state):
+        type(self).kept = iteration, copy.deepcopy(dict(state))
+        if iteration == 6:
+            raise Interrupted(15)
+
+    def restore(self):
+        return self.kept
+
+
+def test_an_interrupted_training_continues_to_the_same_networks():
+    config = at_scale(IrisTraining, "smoke", **FAST, checkpoint_every=3, seeds=(0, 1))
+    with pytest.raises(Interrupted):
+        experiment.train(config, Keeping(config))
+    assert Keeping.kept[0] == 6
+    resumed, whole = Keeping(config), trained(seeds=(0, 1))
+    experiment.train(config, resumed)
+    for a, b in zip(resumed.children(), whole.children(), strict=True):
+        for name, array in b.arrays.items():
+            np.testing.assert_array_equal(a.arrays[name].values, array.values)
 
 
 def test_a_graph_uses_the_networks_of_its_training():
