@@ -1,32 +1,37 @@
 """Training of several small sphere networks at once, without autograd (Ott et al. 2021, section 2.3).
 
-The field of `SimpleOdeNet` or `LinearOdeNet` is three dense layers, f(z) = act(act(z A1 + b1) A2 + b2) A3 + b3, and
-the seeds are a leading dimension of every array. A fixed-step solve runs forward over the tableau into buffers made
-once; the reverse sweep is the hand-written discrete adjoint of the same steps,
+The field of `SimpleOdeNet` or `LinearOdeNet` is three dense layers, f(z) = act(act(z A1 + b1) A2 + b2) A3 + b3. One
+compiled sweep takes 64 samples of one seed through all steps and back: the fixed-step solve, the cross-entropy, and the
+hand-written discrete adjoint of the same steps,
 
     z_{n+1} = z_n + h sum_i b_i k_i,    k_i = f(y_i),    y_i = z_n + h sum_{j<i} a_ij k_j
     gk_i = h b_i l_{n+1} + h sum_{j>i} a_ji gy_j,    gy_i = f'(y_i)^T gk_i,    l_n = l_{n+1} + sum_i gy_i
 
-so that gradients are those of autograd through the solver, and Adam is that of torch. A convolution is tied by a table
-of indices: every dense entry says which parameter it is, and a parameter's gradient is the sum over its entries.
+so that gradients are those of autograd through the solver, and Adam is that of torch. The sweeps of all seeds and all
+64 samples run in parallel; nothing else is divided, so that results do not depend on the number of threads. A
+convolution is tied by a table of indices: every dense entry says which parameter it is, and a parameter's gradient is
+the sum over its entries.
 
     kernel = build(model, n_seeds=5)
     state = init(kernel, [model_0, ..., model_4])
     loss, correct = update(kernel, state, x, y, solver="euler", step_size=1 / 64)        # x (S, B, d), y (S, B)
 
-Inside, states are columns: (S, d, B) and (S, W, B), so that f(z) = M3 act(M2 act(M1 (z, 1)) + b2) + b3, because the
-skinny products (W x d) are several times faster when the batch is the contiguous axis. `state` is a dict of tensors
-and one number. Results depend on the thread count in the last digits, on nothing else.
+`state` is a dict of tensors and one number.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
+import numba
+import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
@@ -36,15 +41,12 @@ from reprod.neural_ode.solvers import SOLVERS, step_lengths
 
 State = dict[str, Any]  # theta, exp_avg, exp_avg_sq: (S, P); step: number of updates made
 
-aten = torch.ops.aten
-# name -> the activation in place, and gradient in place from the activation's output: grad <- grad * act'
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "relu": (torch.relu_, lambda g, h: aten.threshold_backward.grad_input(g, h, 0, grad_input=g)),
-    "leaky_relu": (
-        lambda h: torch.nn.functional.leaky_relu_(h, 0.01),
-        lambda g, h: aten.leaky_relu_backward.grad_input(g, h, 0.01, True, grad_input=g),
-    ),
-    "sigmoid": (torch.sigmoid_, lambda g, h: aten.sigmoid_backward.grad_input(g, h, grad_input=g)),
+COLUMNS = 64  # samples of one sweep: small enough that a sweep's matrices stay in the second-level cache
+RELU, LEAKY_RELU, SIGMOID = range(3)
+ACTIVATIONS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {  # code in the sweep, and in place on a tensor
+    "relu": (RELU, torch.relu_),
+    "leaky_relu": (LEAKY_RELU, lambda h: torch.nn.functional.leaky_relu_(h, 0.01)),
+    "sigmoid": (SIGMOID, torch.sigmoid_),
 }
 
 
@@ -71,9 +73,10 @@ class Kernel:
     betas: tuple[float, float]
     eps: float
     dtype: torch.dtype
-    device: torch.device
-    entries: list[Tensor]  # for M1 = (A1', b1), M2 = A2', b2, M3 = A3', b3: every entry's index into (theta, 0)
-    occurrences: Tensor  # (P_field, m): every parameter's entries, as indices into (M1', M2, b2, M3, b3, 0)
+    entries: (
+        Tensor  # (D,): what each entry of the dense vector A1 b1 A2 b2 A3' b3 Wc bc is, as an index into (theta, 0)
+    )
+    occurrences: Tensor  # (P, m): where each parameter stands in (dense vector, 0)
     buffers: dict[str, Any] = field(default_factory=dict)
 
 
@@ -96,28 +99,23 @@ def build(
     lr: float = 1e-4,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
-    device: str | torch.device = "cpu",
 ) -> Kernel:
     """A kernel for `n_seeds` networks like `model`."""
     dim = model.arguments["dim"]
-    numbers, offset = [], 1
-    for parameter in model.field.parameters():  # number the parameters 1, 2, ...; 0 is a structural zero
-        numbers.append(torch.arange(offset, offset + parameter.numel(), dtype=torch.float64).view(parameter.shape))
-        offset += parameter.numel()
-    first, b1, middle, b2, last, b3 = numbers
+    numbers, total = [], 0
+    for parameter in model.parameters():  # number the parameters 1, 2, ...; 0 is a structural zero
+        numbers.append(torch.arange(total + 1, total + parameter.numel() + 1, dtype=torch.float64).view_as(parameter))
+        total += parameter.numel()
+    first, b1, middle, b2, last, b3, *classifier = numbers
     if isinstance(model.field, LinearField):
         dense = first.T, b1, middle.T, b2, last.T, b3
     else:
         dense = tied_matrices(dim, (first, b1, middle, b2, last, b3))
     a1, b1, a2, b2, a3, b3 = dense
-    m1 = torch.cat([a1.T, b1[:, None]], 1)
-    m1, m2, b2, m3, b3 = (t.long().to(device) for t in (m1, a2.T, b2[:, None], a3.T, b3[:, None]))
-    n_field = offset - 1
-    total = sum(p.numel() for p in model.parameters())
-    flat = torch.cat([t.flatten() for t in (m1.T, m2, b2, m3, b3)])
+    flat = torch.cat([t.flatten() for t in (a1, b1, a2, b2, a3.T, b3, *classifier)]).long()
     return Kernel(
         dim=dim,
-        width=m2.shape[0],
+        width=len(b2),
         n_classes=model.arguments["n_classes"],
         n_seeds=n_seeds,
         activation=model.arguments["activation"],
@@ -127,27 +125,25 @@ def build(
         betas=betas,
         eps=eps,
         dtype=model.classifier.weight.dtype,
-        device=torch.device(device),
-        entries=[torch.where(t > 0, t - 1, total).flatten() for t in (m1, m2, b2, m3, b3)],
-        occurrences=_occurrences(flat, n_field),
+        entries=torch.where(flat > 0, flat - 1, total),
+        occurrences=_occurrences(flat, total),
     )
 
 
-def _occurrences(flat: Tensor, n_field: int) -> Tensor:
-    """Row p: where parameter p + 1 stands in `flat`, padded with len(flat), where the gradient buffer has a zero."""
-    order = torch.argsort(flat, stable=True)
-    counts = torch.bincount(flat, minlength=n_field + 1)
-    order, counts = order[counts[0] :], counts[1:]
-    rows = torch.full((n_field, int(counts.max())), len(flat), device=flat.device)
+def _occurrences(flat: Tensor, total: int) -> Tensor:
+    """Row p: where parameter p + 1 stands in `flat`, padded with len(flat)."""
+    counts = torch.bincount(flat, minlength=total + 1)
+    order = torch.argsort(flat, stable=True)[counts[0] :]
+    counts = counts[1:]
+    rows = torch.full((total, int(counts.max())), len(flat))
     parameter = torch.repeat_interleave(counts)
-    start = counts.cumsum(0) - counts
-    rows[parameter, torch.arange(len(order), device=flat.device) - start[parameter]] = order
+    rows[parameter, torch.arange(len(order)) - (counts.cumsum(0) - counts)[parameter]] = order
     return rows
 
 
 def init(kernel: Kernel, models: Sequence[OdeClassifier]) -> State:
     """The state before the first update, from one initialised model per seed."""
-    theta = torch.stack([parameters_to_vector(m.parameters()).detach() for m in models]).to(kernel.device)
+    theta = torch.stack([parameters_to_vector(m.parameters()).detach() for m in models])
     return {"theta": theta, "exp_avg": torch.zeros_like(theta), "exp_avg_sq": torch.zeros_like(theta), "step": 0}
 
 
@@ -171,135 +167,326 @@ def adam(kernel: Kernel, state: State, gradient: Tensor) -> None:
 
 def gradients(kernel: Kernel, theta: Tensor, x: Tensor, y: Tensor, solver: str, step_size: float) -> Gradient:
     """Loss, hits and gradient of every seed on its own batch: x (S, B, d), y (S, B)."""
-    scheme, lengths = SOLVERS[solver], step_lengths(step_size)
-    stages, batch = scheme.evaluations, x.shape[1]
-    buffer = _buffers(kernel, batch, len(lengths) * stages, stages)
-    act, act_gradient = ACTIVATIONS[kernel.activation]
-    m1, m2, b2, m3, b3 = _dense(kernel, theta)
-    m1t, m2t, m3t = m1[:, :, : kernel.dim].mT.contiguous(), m2.mT, m3.mT
-    grad_m1t, grad_m2, grad_m3 = (buffer[name].zero_() for name in ("grad_m1t", "grad_m2", "grad_m3"))
-    ys, zs, h2s, h2ts, gks = (buffer[name] for name in ("y", "z", "h2", "h2t", "gk"))
-    k, gy, h1, g1, g2, sum2 = (buffer[name] for name in ("k", "gy", "h1", "g1", "g2", "sum2"))
-    h1t, g1t = h1.mT, g1.mT
-    sum2.zero_()
-
-    zs[0].copy_(x.mT)
-    e = 0
-    for dt in lengths:
-        z = zs[e]
-        for i, row in enumerate(scheme.a):
-            start = z
-            for j, a in enumerate(row):
-                if a:
-                    start = torch.add(start, k[j], alpha=dt * a, out=zs[e])
-            torch.bmm(m1, ys[e], out=h1)
-            act(h1)
-            torch.baddbmm(b2, m2, h1, out=h2s[e])
-            act(h2s[e])
-            torch.baddbmm(b3, m3, h2s[e], out=k[i])
-            e += 1
-        for i, b in enumerate(scheme.b):
-            if b:
-                z = torch.add(z, k[i], alpha=dt * b, out=zs[e])
-
-    loss, correct, slope, classifier_gradient = _classify(kernel, theta, zs[e], y)
-
-    for dt in reversed(lengths):
-        for i in range(stages - 1, -1, -1):
-            e -= 1
-            gk = torch.mul(slope, dt * scheme.b[i], out=gks[e])
-            for j in range(i + 1, stages):
-                if scheme.a[j][i]:
-                    gk.add_(gy[j], alpha=dt * scheme.a[j][i])
-            grad_m3.baddbmm_(gk, h2ts[e])
-            torch.bmm(m3t, gk, out=g2)
-            act_gradient(g2, h2s[e])
-            torch.bmm(m1, ys[e], out=h1)  # cheaper again than from memory
-            act(h1)
-            grad_m2.baddbmm_(g2, h1t)
-            sum2.add_(g2)
-            torch.bmm(m2t, g2, out=g1)
-            act_gradient(g1, h1)
-            grad_m1t.baddbmm_(ys[e], g1t)
-            torch.bmm(m1t, g1, out=gy[i])
-        for g in gy:
-            slope.add_(g)
-
-    grad_b2 = sum2.sum(-1)
-    grad_b3 = buffer["gk_all"][: len(lengths) * stages].sum((0, 3))
-    zero = grad_b3.new_zeros(kernel.n_seeds, 1)  # see _occurrences
-    pieces = (grad_m1t, grad_m2, grad_b2, grad_m3, grad_b3, zero)
-    dense = torch.cat([piece.flatten(1) for piece in pieces], 1)
+    scheme, lengths = SOLVERS[solver], np.array(step_lengths(step_size))
+    stages = scheme.evaluations
+    a = np.zeros((stages, stages))
+    for i, row in enumerate(scheme.a):
+        a[i, : len(row)] = row
+    buffer = _buffers(kernel, x.shape[1], len(lengths) * stages, stages)
+    threads = min(len(buffer["work"][0]), torch.get_num_threads())
+    settings = (
+        threads, x.to(kernel.dtype).contiguous().numpy(), y.contiguous().numpy(), _dense(kernel, theta).numpy(),
+        a, np.array(scheme.b), lengths, kernel.width, kernel.n_classes, ACTIVATIONS[kernel.activation][0],
+        *buffer["work"], buffer["gradient"], buffer["loss"], buffer["correct"],
+    )  # fmt: skip
+    with _blas().limit(limits=1, user_api="blas"):  # the sweeps are parallel, their products must not be
+        others = [_pool().submit(_sweeps, thread, *settings) for thread in range(1, threads)]
+        _sweeps(0, *settings)
+        for other in others:
+            other.result()
+    dense = torch.from_numpy(buffer["gradient"]).sum(1)
     tied = dense.index_select(1, kernel.occurrences.flatten()).unflatten(1, kernel.occurrences.shape).sum(-1)
-    return Gradient(loss, correct, torch.cat([tied, classifier_gradient], 1))
+    loss, correct = torch.from_numpy(buffer["loss"]).sum(1), torch.from_numpy(buffer["correct"]).sum(1)
+    return Gradient(loss, correct, tied)
 
 
-def _dense(kernel: Kernel, theta: Tensor) -> list[Tensor]:
-    """M1 (S, W, d + 1) with b1 as its last column, M2 (S, W, W), b2 (S, W, 1), M3 (S, d, W), b3 (S, d, 1)."""
-    d, w = kernel.dim, kernel.width
-    padded = torch.cat([theta, theta.new_zeros(len(theta), 1)], 1)
-    shapes = ((w, d + 1), (w, w), (w, 1), (d, w), (d, 1))
-    return [padded.index_select(1, i).view(-1, *shape) for i, shape in zip(kernel.entries, shapes, strict=True)]
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="sweep")
 
 
-def _classifier(kernel: Kernel, theta: Tensor) -> tuple[Tensor, Tensor]:
-    c, d = kernel.n_classes, kernel.dim
-    tail = theta[:, -(c * d + c) :]
-    return tail[:, : c * d].unflatten(1, (c, d)), tail[:, c * d :, None]
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
-def _classify(kernel: Kernel, theta: Tensor, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean cross-entropy, hits, its gradient with respect to z (S, d, B) and to the classifier's parameters."""
-    weight, bias = _classifier(kernel, theta)
-    logits = torch.baddbmm(bias, weight, z)
-    log_p = logits.log_softmax(1)
-    loss = -log_p.gather(1, y[:, None]).mean((1, 2))
-    correct = (logits.argmax(1) == y).sum(-1)
-    residual = log_p.exp()
-    residual.scatter_add_(1, y[:, None], residual.new_full((1, 1, 1), -1.0).expand(len(y), 1, y.shape[1]))
-    residual /= y.shape[1]
-    slope = torch.bmm(weight.mT, residual)
-    gradient = torch.cat([torch.bmm(residual, z.mT).flatten(1), residual.sum(-1)], 1)
-    return loss, correct, slope, gradient
+def _dense(kernel: Kernel, theta: Tensor) -> Tensor:
+    """(S, D): A1 (d, W), b1, A2 (W, W), b2, A3' (d, W), b3, Wc (classes, d), bc of every seed, one after the other."""
+    return torch.cat([theta, theta.new_zeros(len(theta), 1)], 1).index_select(1, kernel.entries)
 
 
 def _buffers(kernel: Kernel, batch: int, evaluations: int, stages: int) -> dict[str, Any]:
-    """Arrays of one sweep, made once and again only when a solve is longer than any before."""
-    buffers = kernel.buffers
-    if buffers.get("batch") == batch and buffers["stages"] == stages and buffers["evaluations"] >= evaluations:
-        return buffers
-    if buffers.get("batch") == batch and buffers["stages"] == stages:
-        evaluations = max(evaluations, buffers["evaluations"] * 5 // 4)  # step adaptation grows in small steps
-    s, d, w = kernel.n_seeds, kernel.dim, kernel.width
+    """Arrays of the sweeps, made once, and again only when a solve is longer than any before."""
+    old = kernel.buffers
+    same = old.get("batch") == batch and old["stages"] == stages
+    if same and old["evaluations"] >= evaluations:
+        return old
+    if same:
+        evaluations = max(evaluations, old["evaluations"] * 5 // 4)  # step adaptation grows in small steps
+    chunks = math.ceil(batch / COLUMNS)
+    columns = math.ceil(batch / chunks)
+    threads = min(torch.get_num_threads(), kernel.n_seeds * chunks)
+    d, w = kernel.dim, kernel.width
+    dtype = torch.empty(0, dtype=kernel.dtype).numpy().dtype
 
-    def empty(*shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=kernel.dtype, device=kernel.device)
+    def empty(*shape: int) -> np.ndarray:
+        return np.zeros(shape, dtype)
 
-    y = empty(evaluations + 1, s, d + 1, batch)
-    y[:, :, d] = 1.0
-    h2 = empty(evaluations, s, w, batch)
-    gk = empty(evaluations, s, d, batch)
     kernel.buffers = {
         "batch": batch,
         "stages": stages,
         "evaluations": evaluations,
-        "y": y.unbind(),
-        "z": y[:, :, :d].unbind(),
-        "h2": h2.unbind(),
-        "h2t": h2.mT.unbind(),
-        "gk": gk.unbind(),
-        "gk_all": gk,
-        "k": empty(stages, s, d, batch).unbind(),
-        "gy": empty(stages, s, d, batch).unbind(),
-        "h1": empty(s, w, batch),
-        "g1": empty(s, w, batch),
-        "g2": empty(s, w, batch),
-        "sum2": empty(s, w, batch),
-        "grad_m1t": empty(s, d + 1, w),
-        "grad_m2": empty(s, w, w),
-        "grad_m3": empty(s, d, w),
+        "work": (  # for each thread: stages y with the final state, h2, k with gy, and h1, g1, g2
+            empty(threads, evaluations + 1, columns, d),
+            empty(threads, evaluations, columns, w),
+            empty(threads, 2 * stages + 2, columns, d),
+            empty(threads, 3, columns, w),
+        ),
+        "gradient": empty(kernel.n_seeds, chunks, len(kernel.entries) + 1),  # the last entry stays 0: see _occurrences
+        "loss": empty(kernel.n_seeds, chunks),
+        "correct": np.zeros((kernel.n_seeds, chunks), np.int64),
     }
     return kernel.buffers
+
+
+# -- compiled ---------------------------------------------------------------------------------------------------------
+
+# sums may be reordered and fused; numbers that are not finite keep their meaning
+_compiled = numba.njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, nogil=True, error_model="numpy")
+
+
+@_compiled
+def _activate(h, bias, activation):
+    """h <- act(h + bias), row by row."""
+    zero, one, leak = h.dtype.type(0), h.dtype.type(1), h.dtype.type(0.01)
+    for b in range(h.shape[0]):
+        if activation == RELU:
+            for k in range(h.shape[1]):
+                value = h[b, k] + bias[k]
+                h[b, k] = zero if value <= zero else value  # a nan stays
+        elif activation == LEAKY_RELU:
+            for k in range(h.shape[1]):
+                value = h[b, k] + bias[k]
+                h[b, k] = value * (one if value > zero else leak)
+        else:
+            for k in range(h.shape[1]):
+                h[b, k] = one / (one + np.exp(-h[b, k] - bias[k]))
+
+
+@_compiled
+def _slope(g, h, activation):
+    """g <- g act'(.), from the activation's output h."""
+    zero, one, leak = h.dtype.type(0), h.dtype.type(1), h.dtype.type(0.01)
+    for b in range(h.shape[0]):
+        if activation == RELU:
+            for k in range(h.shape[1]):
+                g[b, k] = g[b, k] if h[b, k] > zero else zero
+        elif activation == LEAKY_RELU:
+            for k in range(h.shape[1]):
+                g[b, k] *= one if h[b, k] > zero else leak
+        else:
+            for k in range(h.shape[1]):
+                g[b, k] *= h[b, k] * (one - h[b, k])
+
+
+@_compiled
+def _spread(z, matrix, out):
+    """out <- z matrix for (B, d) and (d, W), d >= 2: few rows, so that a loop along W is faster than a product."""
+    for b in range(z.shape[0]):
+        for k in range(out.shape[1]):
+            out[b, k] = z[b, 0] * matrix[0, k] + z[b, 1] * matrix[1, k]
+        for i in range(2, z.shape[1]):
+            for k in range(out.shape[1]):
+                out[b, k] += z[b, i] * matrix[i, k]
+
+
+@_compiled
+def _gather(h, matrix, out):
+    """out <- h matrix' for (B, W) and (d, W)."""
+    for b in range(h.shape[0]):
+        for i in range(out.shape[1]):
+            total = h.dtype.type(0)
+            for k in range(h.shape[1]):
+                total += h[b, k] * matrix[i, k]
+            out[b, i] = total
+
+
+@_compiled
+def _scale(factor, z, out):
+    """out <- factor z."""
+    for b in range(z.shape[0]):
+        for i in range(z.shape[1]):
+            out[b, i] = factor * z[b, i]
+
+
+@_compiled
+def _combine(z, factor, k, out):
+    """out <- z + factor k."""
+    for b in range(z.shape[0]):
+        for i in range(z.shape[1]):
+            out[b, i] = z[b, i] + factor * k[b, i]
+
+
+@_compiled
+def _add(total, h):
+    """total <- total + sum over the rows of h, four at a time: one after the other would wait for the last sum."""
+    fours = len(h) // 4 * 4
+    for b in range(0, fours, 4):
+        for k in range(h.shape[1]):
+            total[k] += (h[b, k] + h[b + 1, k]) + (h[b + 2, k] + h[b + 3, k])
+    for b in range(fours, len(h)):
+        for k in range(h.shape[1]):
+            total[k] += h[b, k]
+
+
+@_compiled
+def _add_products(total, z, h):
+    """total <- total + z' h for (B, d) and (B, W)."""
+    fours = len(h) // 4 * 4
+    for i in range(z.shape[1]):
+        for b in range(0, fours, 4):
+            for k in range(h.shape[1]):
+                total[i, k] += (z[b, i] * h[b, k] + z[b + 1, i] * h[b + 1, k]) + (
+                    z[b + 2, i] * h[b + 2, k] + z[b + 3, i] * h[b + 3, k]
+                )
+        for b in range(fours, len(h)):
+            for k in range(h.shape[1]):
+                total[i, k] += z[b, i] * h[b, k]
+
+
+@_compiled
+def _cross_entropy(z, y, count, batch, weight, bias, grad_weight, grad_bias, slope):
+    """Sum over the first `count` rows of the cross-entropy / batch, and hits; adds to the classifier's gradient, and
+    sets the gradient with respect to z. The other rows are padding."""
+    loss, correct = z.dtype.type(0), 0
+    p = np.empty(len(bias), z.dtype)
+    for b in range(z.shape[0]):
+        for i in range(z.shape[1]):
+            slope[b, i] = z.dtype.type(0)
+    for b in range(count):
+        for c in range(len(bias)):
+            p[c] = bias[c]
+            for i in range(z.shape[1]):
+                p[c] += z[b, i] * weight[c, i]
+        best = 0
+        for c in range(1, len(bias)):
+            if p[c] > p[best]:
+                best = c
+        correct += best == y[b]
+        shift, total, right = p[best], z.dtype.type(0), p[y[b]]
+        for c in range(len(bias)):
+            p[c] = np.exp(p[c] - shift)
+            total += p[c]
+        loss += (np.log(total) - (right - shift)) / batch
+        for c in range(len(bias)):
+            p[c] /= total
+            if c == y[b]:
+                p[c] -= z.dtype.type(1)
+            residual = p[c] / batch
+            grad_bias[c] += residual
+            for i in range(z.shape[1]):
+                grad_weight[c, i] += residual * z[b, i]
+                slope[b, i] += residual * weight[c, i]
+    return loss, correct
+
+
+@_compiled
+def _clear(a):
+    for i in range(len(a)):
+        a[i] = a.dtype.type(0)
+
+
+@_compiled
+def _parts(dense, d, w, n_classes):
+    """A1, b1, A2, b2, A3', b3, Wc, bc as views of the dense vector."""
+    i = d * w
+    j = i + w
+    k = j + w * w
+    m = k + w
+    n = m + d * w
+    o = n + d
+    p = o + n_classes * d
+    return (
+        dense[:i].reshape(d, w), dense[i:j], dense[j:k].reshape(w, w), dense[k:m],
+        dense[m:n].reshape(d, w), dense[n:o], dense[o:p].reshape(n_classes, d), dense[p : p + n_classes],
+    )  # fmt: skip
+
+
+@_compiled
+def _sweep(x, y, batch, dense, rk_a, rk_b, lengths, width, n_classes, activation, ys, h2s, small, wide, gradient):
+    """Forward and back for the samples x (<= columns, d) of one seed; sets `gradient`, laid out as `dense`."""
+    count, d, w, stages = len(x), x.shape[1], width, len(rk_b)
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    a1, b1, a2, b2, a3, b3, weight, bias = _parts(dense, d, w, n_classes)
+    _clear(gradient)
+    grad_a1, grad_b1, grad_a2, grad_b2, grad_a3, grad_b3, grad_weight, grad_bias = _parts(gradient, d, w, n_classes)
+    k, gy, slope, gk = small[:stages], small[stages : 2 * stages], small[2 * stages], small[2 * stages + 1]
+    h1, g1, g2 = wide[0], wide[1], wide[2]
+    a2t, product = np.empty((w, w), x.dtype), np.empty((w, w), x.dtype)
+    for r in range(w):
+        for c in range(w):
+            a2t[r, c] = a2[c, r]
+
+    for b in range(ys.shape[1]):
+        for i in range(d):
+            ys[0, b, i] = x[b, i] if b < count else zero
+    e = 0
+    for n in range(len(lengths)):
+        z = ys[e]
+        for i in range(stages):
+            if i:
+                _scale(one, z, ys[e])
+                for j in range(i):
+                    if rk_a[i, j] != 0:
+                        _combine(ys[e], x.dtype.type(lengths[n] * rk_a[i, j]), k[j], ys[e])
+            _spread(ys[e], a1, h1)
+            _activate(h1, b1, activation)
+            np.dot(h1, a2, h2s[e])
+            _activate(h2s[e], b2, activation)
+            _gather(h2s[e], a3, k[i])
+            for b in range(k.shape[1]):
+                for c in range(d):
+                    k[i, b, c] += b3[c]
+            e += 1
+        _scale(one, z, ys[e])
+        for i in range(stages):
+            if rk_b[i] != 0:
+                _combine(ys[e], x.dtype.type(lengths[n] * rk_b[i]), k[i], ys[e])
+
+    loss, correct = _cross_entropy(ys[e], y, count, x.dtype.type(batch), weight, bias, grad_weight, grad_bias, slope)
+
+    for n in range(len(lengths) - 1, -1, -1):
+        for i in range(stages - 1, -1, -1):
+            e -= 1
+            _scale(x.dtype.type(lengths[n] * rk_b[i]), slope, gk)
+            for j in range(i + 1, stages):
+                if rk_a[j, i] != 0:
+                    _combine(gk, x.dtype.type(lengths[n] * rk_a[j, i]), gy[j], gk)
+            _add(grad_b3, gk)
+            _add_products(grad_a3, gk, h2s[e])
+            _spread(gk, a3, g2)
+            _slope(g2, h2s[e], activation)
+            _add(grad_b2, g2)
+            _spread(ys[e], a1, h1)  # cheaper again than from memory
+            _activate(h1, b1, activation)
+            np.dot(h1.T, g2, product)
+            for r in range(w):
+                for c in range(w):
+                    grad_a2[r, c] += product[r, c]
+            np.dot(g2, a2t, g1)
+            _slope(g1, h1, activation)
+            _add(grad_b1, g1)
+            _add_products(grad_a1, ys[e], g1)
+            _gather(g1, a1, gy[i])
+        for i in range(stages):
+            _combine(slope, one, gy[i], slope)
+    return loss, correct
+
+
+@_compiled
+def _sweeps(
+    thread, threads, x, y, dense, rk_a, rk_b, lengths, width, n_classes, activation,
+    ys, h2s, small, wide, gradient, loss, correct,
+):  # fmt: skip
+    """One thread's share of x (S, B, d), y (S, B), dense (S, D) -> gradient (S, chunks, D + 1), loss (S, chunks)."""
+    chunks, columns = loss.shape[1], ys.shape[2]
+    for task in range(thread, loss.size, threads):
+        s, c = task // chunks, task % chunks
+        first, last = c * columns, min((c + 1) * columns, x.shape[1])
+        loss[s, c], correct[s, c] = _sweep(
+            x[s, first:last], y[s, first:last], x.shape[1], dense[s], rk_a, rk_b, lengths, width, n_classes, activation,
+            ys[thread], h2s[thread], small[thread], wide[thread], gradient[s, c],
+        )  # fmt: skip
 
 
 # -- using the trained parameters -----------------------------------------------------------------------------------
@@ -311,16 +498,10 @@ def state_dict(kernel: Kernel, theta: Tensor) -> dict[str, Tensor]:
     return {n: p.view(s).clone() for n, p, s in zip(kernel.names, pieces, kernel.shapes, strict=True)}
 
 
-def field_of(kernel: Kernel, theta: Tensor) -> solvers.Field:
-    """The fields of all seeds of theta (S, P), as one field on columns (S, d, n). No gradients."""
-    m1, m2, b2, m3, b3 = _dense(kernel, theta)
-    act = ACTIVATIONS[kernel.activation][0]
-    weight, bias = m1[:, :, : kernel.dim].contiguous(), m1[:, :, kernel.dim :]
-
-    def f(z: Tensor) -> Tensor:
-        return torch.baddbmm(b3, m3, act(torch.baddbmm(b2, m2, act(torch.baddbmm(bias, weight, z)))))
-
-    return f
+def from_state_dicts(kernel: Kernel, state_dicts: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """theta (S, P) of trained models."""
+    rows = [torch.cat([d[name].flatten() for name in kernel.names]) for d in state_dicts]
+    return torch.stack(rows).to(kernel.dtype)
 
 
 @torch.no_grad()
@@ -331,13 +512,17 @@ def logits(kernel: Kernel, theta: Tensor, x: Tensor, solver: str, step_size: flo
     """
     if SOLVERS[solver].adaptive:
         raise ValueError(f"{solver} would share its steps between the seeds")
+    d, w, c = kernel.dim, kernel.width, kernel.n_classes
+    pieces = _dense(kernel, theta).split([d * w, w, w * w, w, d * w, d, c * d, c], 1)
+    a1, b1, a2, b2, a3, b3, weight, bias = pieces
+    act = ACTIVATIONS[kernel.activation][1]
+    # columns (S, d, n): the skinny products are several times faster when the samples are the contiguous axis
+    m1, m2, m3 = a1.unflatten(1, (d, w)).mT.contiguous(), a2.unflatten(1, (w, w)).mT, a3.unflatten(1, (d, w))
+
+    def f(z: Tensor) -> Tensor:
+        h = act(torch.baddbmm(b1[..., None], m1, z))
+        return torch.baddbmm(b3[..., None], m3, act(torch.baddbmm(b2[..., None], m2, h)))
+
     z = x.to(kernel.dtype).expand(len(theta), *x.shape[-2:]).mT.contiguous()
-    z, evaluations = solvers.solve(field_of(kernel, theta), z, solver, step_size=step_size)
-    weight, bias = _classifier(kernel, theta)
-    return torch.baddbmm(bias, weight, z).mT, evaluations.forward
-
-
-def from_state_dicts(kernel: Kernel, state_dicts: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """theta (S, P) of trained models."""
-    rows = [torch.cat([d[name].flatten() for name in kernel.names]) for d in state_dicts]
-    return torch.stack(rows).to(kernel.dtype)
+    z, evaluations = solvers.solve(f, z, solver, step_size=step_size)
+    return torch.baddbmm(bias[..., None], weight.unflatten(1, (c, d)), z).mT, evaluations.forward

@@ -27,12 +27,11 @@ def count_crossings(trajectories: np.ndarray, labels: np.ndarray) -> Crossings:
     Segments are sorted by their left end, so that each is compared with those alone which overlap it in x.
     """
     steps, points = trajectories.shape[0] - 1, trajectories.shape[1]
-    start = trajectories[:-1].reshape(-1, 2).astype(np.float64)
-    stop = trajectories[1:].reshape(-1, 2).astype(np.float64)
-    owner = np.tile(np.arange(points), steps)
+    order = np.argsort(np.minimum(trajectories[:-1, :, 0], trajectories[1:, :, 0]), axis=None, kind="stable")
+    start = trajectories[:-1].reshape(-1, 2)[order].astype(np.float64)
+    stop = trajectories[1:].reshape(-1, 2)[order].astype(np.float64)
+    owner = np.tile(np.arange(points), steps)[order]
     low, high = np.minimum(start, stop), np.maximum(start, stop)
-    order = np.argsort(low[:, 0], kind="stable")
-    start, stop, low, high, owner = (a[order] for a in (start, stop, low, high, owner))
     partners = np.searchsorted(low[:, 0], high[:, 0], side="right") - np.arange(len(low)) - 1  # to the right of each
 
     crossings, crossed = 0, np.zeros((points, points), bool)
