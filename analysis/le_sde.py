@@ -80,8 +80,8 @@ def near(
 
 
 def holds(
-    runs: Runs, name: str, statement: str, published: str, ours: str, true: bool, *, source: str, value: float = math.nan,
-    n: int = 0, ids: Sequence[str] = (), reason: str = "",
+    runs: Runs, name: str, statement: str, published: str, ours: str, true: bool, *, source: str,
+    value: float = math.nan, n: int = 0, ids: Sequence[str] = (), reason: str = "",
 ) -> Claim:  # fmt: skip
     """A claim that is true or not."""
     verdict = REPRODUCED if true else NOT_REPRODUCED
@@ -203,6 +203,7 @@ class Fork:
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.labelpad = -4
         ax.tick_params(labelsize=6.5, pad=-2)
+        ax.locator_params(nbins=5)
         fig.colorbar(points, ax=ax, shrink=0.55, pad=0.08, label="iteration t")
 
     def _projection(self, ax: Any, config: Any, record: Any, found: Array) -> list[list[Any]]:
@@ -246,21 +247,35 @@ class Fork:
             for k, value in enumerate(values):
                 rows.append(
                     near(
-                        runs, f"projection {title(config)} {k}",
-                        f"{title(config)}: projected class mean of {names(config)[k]} at the end", value, tolerance,
-                        float(late[k].mean()), source=source, spread=interval(late[k]), n=len(late[k]), ids=[record.id],
+                        runs,
+                        f"projection {title(config)} {k}",
+                        f"{title(config)}: projected class mean of {names(config)[k]} at the end",
+                        value,
+                        tolerance,
+                        float(late[k].mean()),
+                        source=source,
+                        spread=interval(list(late[k])),
+                        n=len(late[k]),
+                        ids=[record.id],
                     )
-                )  # fmt: skip
+                )
             centred = estimate.filled(found)[-500:].mean(axis=0)
             cosines = drift.cosines(centred - centred.mean(axis=0))
             rows.append(
                 near(
-                    runs, f"simplex {title(config)}", f"{title(config)}: pairwise cosines of centred class means tend to "
-                    "those of a simplex ETF, -1/2 (largest deviation counts)", -0.5, 0.2,
-                    float(cosines[np.argmax(np.abs(cosines + 0.5))]), source=f"{PAPER}, abstract and section 4", ids=[record.id],
-                    reason="cosines " + ", ".join(f"{c:.2f}" for c in cosines), n=config.trials,
+                    runs,
+                    f"simplex {title(config)}",
+                    f"{title(config)}: pairwise cosines of centred class means tend to "
+                    "those of a simplex ETF, -1/2 (largest deviation counts)",
+                    -0.5,
+                    0.2,
+                    float(cosines[np.argmax(np.abs(cosines + 0.5))]),
+                    source=f"{PAPER}, abstract and section 4",
+                    ids=[record.id],
+                    reason="cosines " + ", ".join(f"{c:.2f}" for c in cosines),
+                    n=config.trials,
                 )
-            )  # fmt: skip
+            )
         return rows
 
 
@@ -269,8 +284,8 @@ class Fork:
 
 @figure("le_sde_fig2", source=f"after {PAPER}, figure 2 (our schematic)")
 class Schematic:
-    """Our schematic of local elasticity. Left: one back-propagation step on a sample moves the features of its own class
-    by alpha, those of others by beta. Right: gap of class means over the spread sigma sqrt t within classes, when
+    """Our schematic of local elasticity. Left: one back-propagation step on a sample moves the features of its own
+    class by alpha, those of others by beta. Right: gap of class means over the spread sigma sqrt t within classes, when
     alpha - beta = c t^-r: it grows without bound for r < 1 and dies out for r > 1."""
 
     def runs(self, scale: str) -> list[Config]:
@@ -301,8 +316,8 @@ class Schematic:
         left.annotate(
             "the sample of this step", drawn, (-1.75, 1.45), fontsize=8, arrowprops={"arrowstyle": "-", "lw": 0.6}
         )
-        left.text(-1.0, -1.15, r"same class: pushed by $\alpha(t)$", color=style.BLUE, ha="center")
-        left.text(1.15, -1.15, r"other class: by $\beta(t)$", color=style.ORANGE, ha="center")
+        left.text(-1.25, -1.15, r"same class: pushed by $\alpha(t)$", color=style.BLUE, ha="center")
+        left.text(1.3, -1.15, r"other class: by $\beta(t)$", color=style.ORANGE, ha="center")
         left.set(xlim=(-2.4, 2.2), ylim=(-1.5, 1.8), xticks=[], yticks=[])
         left.grid(False)
         letter(left, "a  one step of SGD in feature space")
@@ -314,9 +329,9 @@ class Schematic:
             right.loglog(t, ratio, color=colour, label=f"r = {r:g}")
             rows += [[r, a, b] for a, b in zip(t[::10], ratio[::10], strict=True)]
         right.set(xlabel="t", ylabel=r"gap / ($\sigma\sqrt{t}$)", ylim=(0.02, 50))
-        right.text(30, 15, "linearly separable", color=style.BLUE)
-        right.text(6, 0.04, "never separable, however long", color=style.RED)
-        right.legend(title=r"$\alpha-\beta = \frac{K}{2}\, t^{-r}$", loc="upper left", title_fontsize=8)
+        right.text(7, 20, "linearly separable", color=style.BLUE)
+        right.text(250, 0.045, "never separable,\nhowever long", color=style.RED)
+        right.legend(title=r"$\alpha-\beta = \frac{K}{2}\, t^{-r}$", loc="lower left", title_fontsize=8)
         letter(right, "b  phase transition of the tail index")
         return Drawing(fig, pd.DataFrame(rows, columns=["r", "t", "ratio"]), remarks="theory only: no run behind it")
 
@@ -326,10 +341,10 @@ class Schematic:
 
 @figure("le_sde_fig3", source=f"{PAPER}, figure 3", experiments=("geomnist_dynamics", "cifar_dynamics"))
 class Strengths:
-    """Strengths of local elasticity read off the class means: A and B, the integrals of alpha and beta (a, c, e, g), and
-    their Savitzky-Golay derivatives (b, d, f, h), under the I-model (top) and the L-model (bottom). Dots: as published;
-    lines: rolling mean of ten. Dashed: our variants, normalised by the first 200 iterations (top), by projection on the
-    modes (bottom)."""
+    """Strengths of local elasticity read off the class means: A and B, the integrals of alpha and beta (a, c, e, g),
+    and their Savitzky-Golay derivatives (b, d, f, h), under the I-model (top) and the L-model (bottom). Dots: as
+    published; lines: rolling mean of ten. Dashed: our variants, normalised by the first 200 iterations (top), by
+    projection on the modes (bottom)."""
 
     BASELINE = 200
 
@@ -428,20 +443,46 @@ class Strengths:
         rows.append(near(runs, "level B", "GeoMNIST, I-model: B(9900)", 0.0, 2, late_b, source=source, n=config.trials))
         peak = int(300 + np.argmax(alpha[300:]))
         rows.append(
-            holds(runs, "peak", "GeoMNIST, I-model: alpha peaks at 0.015 to 0.017 between t = 850 and 1600",
-                  "0.015 ... 0.017", f"{alpha[peak]:.4f} at t = {peak}", 0.012 <= alpha[peak] <= 0.020 and 850 <= peak <= 1600,
-                  value=float(alpha[peak]), source=source, n=config.trials)
-        )  # fmt: skip
+            holds(
+                runs,
+                "peak",
+                "GeoMNIST, I-model: alpha peaks at 0.015 to 0.017 between t = 850 and 1600",
+                "0.015 ... 0.017",
+                f"{alpha[peak]:.4f} at t = {peak}",
+                0.012 <= alpha[peak] <= 0.020 and 850 <= peak <= 1600,
+                value=float(alpha[peak]),
+                source=source,
+                n=config.trials,
+            )
+        )
         late = float(alpha[4000:9900].mean())
         rows.append(
-            holds(runs, "late", "GeoMNIST, I-model: alpha stays below 0.003 after t = 4000 (mean)", "< 0.003",
-                  f"{late:.4f}", late < 0.003, value=late, source=source, n=config.trials)
-        )  # fmt: skip
+            holds(
+                runs,
+                "late",
+                "GeoMNIST, I-model: alpha stays below 0.003 after t = 4000 (mean)",
+                "< 0.003",
+                f"{late:.4f}",
+                late < 0.003,
+                value=late,
+                source=source,
+                n=config.trials,
+            )
+        )
         exact = estimate.modes(means(record))
         rows.append(
-            near(runs, "A L-model", "GeoMNIST, L-model as published: A(9900)", 18.4, 4, _late(estimate.l_model(means(record))[0]),
-                 source=source, n=config.trials, reason=f"by its modes: {_late(exact[0]):.1f}, and B {_late(exact[1]):.1f}")
-        )  # fmt: skip
+            near(
+                runs,
+                "A L-model",
+                "GeoMNIST, L-model as published: A(9900)",
+                18.4,
+                4,
+                _late(estimate.l_model(means(record))[0]),
+                source=source,
+                n=config.trials,
+                reason=f"by its modes: {_late(exact[0]):.1f}, and B {_late(exact[1]):.1f}",
+            )
+        )
         return rows
 
     def _cifar(self, runs: Runs, source: str) -> list[Claim]:
@@ -454,8 +495,10 @@ class Strengths:
         expected = 13.6 - shift
         about = f"R = {config.trials}: the published 13.6 at R = 100 less (K/2) ln(100/R) = {shift:.1f}"
         return [
-            near(runs, "growth", "CIFAR K = 3, I-model: A(29800) - A(2500)", 12.6, 2.5, value, spread=spread, source=source, n=config.trials),
-            near(runs, "level A", "CIFAR K = 3, I-model: A(29800)", round(expected, 1), 4, _late(A), source=source, n=config.trials, reason=about),
+            near(runs, "growth", "CIFAR K = 3, I-model: A(29800) - A(2500)", 12.6, 2.5, value,
+                 spread=spread, source=source, n=config.trials),
+            near(runs, "level A", "CIFAR K = 3, I-model: A(29800)", round(expected, 1), 4, _late(A),
+                 source=source, n=config.trials, reason=about),
             holds(runs, "peak", "CIFAR K = 3, I-model: alpha peaks at 0.0028 near t = 3600 to 4400", "0.0028",
                   f"{alpha[peak]:.4f} at t = {peak}", 0.0018 <= alpha[peak] <= 0.0040 and 2800 <= peak <= 5500,
                   value=float(alpha[peak]), source=source, n=config.trials),
@@ -477,8 +520,8 @@ def shown_levels(scale: str) -> tuple[float, ...]:
 
 @figure("le_sde_fig4", source=f"{PAPER}, figure 4", experiments=("geomnist_dynamics",))
 class Corruption:
-    """Label corruption p on GeoMNIST: validation loss (a) and accuracy (b), mean and 95 % band over trials, and the tail
-    index of A and B in the I-model against p (c). Dots and crosses: as published; diamonds: least-squares slope of
+    """Label corruption p on GeoMNIST: validation loss (a) and accuracy (b), mean and 95 % band over trials, and the
+    tail index of A and B in the I-model against p (c). Dots and crosses: as published; diamonds: least-squares slope of
     log A on log t, which depends on no level."""
 
     def runs(self, scale: str) -> list[Config]:
@@ -538,15 +581,32 @@ class Corruption:
             for name, published, tolerance in (("loss", loss, loss_by), ("accuracy", accuracy, accuracy_by)):
                 last = np.asarray(record.array(f"val_{name}"), dtype=float)[-1]
                 rows.append(
-                    near(runs, f"{name} {p:.2g}", f"p = {p:.2g}: validation {name} after {config.iterations} steps",
-                         published, tolerance, float(last.mean()), spread=interval(last), n=len(last), source=source,
-                         ids=[record.id], digits=3)
-                )  # fmt: skip
+                    near(
+                        runs,
+                        f"{name} {p:.2g}",
+                        f"p = {p:.2g}: validation {name} after {config.iterations} steps",
+                        published,
+                        tolerance,
+                        float(last.mean()),
+                        spread=interval(last),
+                        n=len(last),
+                        source=source,
+                        ids=[record.id],
+                        digits=3,
+                    )
+                )
         above = {c.p: float(np.mean(r[0].array("val_loss")[-1])) for c, r in runs if c.p > RANDOM_LABELS}
         rows.append(
-            holds(runs, "above", "p > 2/3 ends above the loss of a constant prediction, ln 3", "> 1.0986",
-                  ", ".join(f"p = {p:g}: {v:.3f}" for p, v in above.items()), min(above.values()) > math.log(3), source=source)
-        )  # fmt: skip
+            holds(
+                runs,
+                "above",
+                "p > 2/3 ends above the loss of a constant prediction, ln 3",
+                "> 1.0986",
+                ", ".join(f"p = {p:g}: {v:.3f}" for p, v in above.items()),
+                min(above.values()) > math.log(3),
+                source=source,
+            )
+        )
         table = tails(runs)
         index = dict(zip(table["p"], table["r_alpha"], strict=True))
         trials = max(config.trials for config, _ in runs)
@@ -557,15 +617,33 @@ class Corruption:
             (RANDOM_LABELS, 1.008, 0.15),
         ):
             rows.append(
-                near(runs, f"tail {p:.2g}", f"p = {p:.2g}: tail index of A", published, tolerance, index[p], source=source,
-                     n=trials, digits=3)
-            )  # fmt: skip
+                near(
+                    runs,
+                    f"tail {p:.2g}",
+                    f"p = {p:.2g}: tail index of A",
+                    published,
+                    tolerance,
+                    index[p],
+                    source=source,
+                    n=trials,
+                    digits=3,
+                )
+            )
         crossing = _crossing(table["p"].to_numpy(), table["r_alpha"].to_numpy())
         rows.append(
-            holds(runs, "crossing", "the tail index of A crosses 1 between p = 0.5 and p = 0.7", "0.5 < p < 0.7",
-                  f"p = {crossing:.2f}", 0.5 < crossing < 0.7, value=crossing, source=source, n=trials,
-                  reason=f"r(0.5) = {index[0.5]:.2f}, r(0.7) = {index[0.7]:.2f}")
-        )  # fmt: skip
+            holds(
+                runs,
+                "crossing",
+                "the tail index of A crosses 1 between p = 0.5 and p = 0.7",
+                "0.5 < p < 0.7",
+                f"p = {crossing:.2f}",
+                0.5 < crossing < 0.7,
+                value=crossing,
+                source=source,
+                n=trials,
+                reason=f"r(0.5) = {index[0.5]:.2f}, r(0.7) = {index[0.7]:.2f}",
+            )
+        )
         return rows
 
 
@@ -668,9 +746,17 @@ class Imitation:
             tail = np.nanmean(np.asarray(published.array("real"))[-estimate.TAIL :, 0], axis=0)
             for j, value in enumerate(values):
                 rows.append(
-                    near(runs, f"real {dataset} {j}", f"{dataset}: real mean logit {j} of class 0 at the end", value, tolerance,
-                         float(tail[j]), source=source, ids=[published.id])
-                )  # fmt: skip
+                    near(
+                        runs,
+                        f"real {dataset} {j}",
+                        f"{dataset}: real mean logit {j} of class 0 at the end",
+                        value,
+                        tolerance,
+                        float(tail[j]),
+                        source=source,
+                        ids=[published.id],
+                    )
+                )
         for dataset, model, aligned in self.PANELS:
             published, ours = panel(simulations, dataset, model)
             factor = scale_factor(published, aligned)
@@ -685,10 +771,19 @@ class Imitation:
                     else f"size {growth_ratio:.2f} of the real one, nothing rescaled"
                 )
                 rows.append(
-                    holds(runs, f"shape {dataset} {model} {kind}",
-                          f"{dataset}, {model}, {kind}: the imitated logits of class 0 have the shape of the real ones (cosine)",
-                          "> 0.9", f"{cosine:.3f}", cosine > 0.9, value=cosine, source=source, ids=[record.id], reason=about)
-                )  # fmt: skip
+                    holds(
+                        runs,
+                        f"shape {dataset} {model} {kind}",
+                        f"{dataset}, {model}, {kind}: imitated logits of class 0 have the real shape (cosine)",
+                        "> 0.9",
+                        f"{cosine:.3f}",
+                        cosine > 0.9,
+                        value=cosine,
+                        source=source,
+                        ids=[record.id],
+                        reason=about,
+                    )
+                )
         return rows
 
 
@@ -728,9 +823,9 @@ def size_ratio(record: Any) -> float:
 
 @figure("le_sde_sample_size", source=f"{PAPER}, supplement (sample size)", experiments=("geomnist_dynamics",))
 class SampleSize:
-    """GeoMNIST with m images per class, split 80/20: validation accuracy, own logit Xbar^k_k averaged over classes (xbar)
-    after Gaussian smoothing, its logarithmic increment, and E(t) = xbar(t) e^(-lambda t) - xbar(0) with the rate lambda
-    after t = 4000. Curves of all m coincide."""
+    """GeoMNIST with m images per class, split 80/20: validation accuracy, own logit Xbar^k_k averaged over classes
+    (xbar) after Gaussian smoothing, its logarithmic increment, and E(t) = xbar(t) e^(-lambda t) - xbar(0) with the rate
+    lambda after t = 4000. Curves of all m coincide."""
 
     SIZES = {"paper": SAMPLE_SIZES, "small": (50, 300, 1000), "smoke": (20, 40)}
 
@@ -779,11 +874,11 @@ class SampleSize:
             return ", ".join(f"m = {m}: {v:.2f}" for m, v in values.items())
 
         return [
-            holds(runs, "accuracy 2000", "validation accuracy at t = 2000 is 0.62 for all sample sizes (+- 0.08)", "0.62",
+            holds(runs, "accuracy 2000", "validation accuracy at t = 2000 is 0.62 for all m (+- 0.08)", "0.62",
                   each(at2000), all(abs(v - 0.62) <= 0.08 for v in at2000.values()), source=source, n=trials),
             holds(runs, "accuracy 5000", "validation accuracy reaches 0.99 by t = 5000 (+- 0.02)", "0.99", each(at5000),
                   all(v >= 0.97 for v in at5000.values()), source=source, n=trials),
-            holds(runs, "own logit", "the own logit xbar ends between 8 and 9 for all sample sizes (+- 1)", "8 ... 9", each(own),
+            holds(runs, "own logit", "the own logit xbar ends between 8 and 9 for all m (+- 1)", "8 ... 9", each(own),
                   all(7 <= v <= 10 for v in own.values()), source=source, n=trials),
         ]  # fmt: skip
 
@@ -807,10 +902,10 @@ def own_logit(found: Array, width: int = 90, std: float = 30) -> tuple[Array, Ar
     "le_sde_separation", source=f"{PAPER}, phase transition (experiment E8, ours)", experiments=("le_sde_separation",)
 )
 class PhaseTransition:
-    """The phase transition itself, which the first implementation never showed: LE-SDE with alpha - beta = (K/2) t^-r. a:
-    smallest gap of class means over the within-class spread against t, median of the replicas. b: the same against the
-    exponent r at several horizons; the curves cross at r = 1. c: share of systems that hyperplanes separate at the end,
-    for both models, and without local elasticity (alpha = beta)."""
+    """The phase transition itself, which the first implementation never showed: LE-SDE with alpha - beta = (K/2) t^-r.
+    a: smallest gap of class means over the within-class spread against t, median of the replicas. b: the same against
+    the exponent r at several horizons; the curves cross at r = 1. c: share of systems that hyperplanes separate at the
+    end, for both models, and without local elasticity (alpha = beta)."""
 
     def runs(self, scale: str) -> list[Config]:
         return [
@@ -839,7 +934,7 @@ class PhaseTransition:
         axes[1].axvline(1, color="black", ls=":", lw=0.9)
         axes[1].set(xlabel="exponent r", ylabel="gap / spread", ylim=(0.01, 1e3))
         axes[1].legend(loc="upper right")
-        cases = (
+        cases: tuple[tuple[str, dict[str, Any], str], ...] = (
             ("I-model", {"model": "I", "alpha": 1.2}, "o"),
             ("L-model", {"model": "L"}, "s"),
             (r"$\alpha = \beta$", {"alpha": 0.5}, "x"),
@@ -869,28 +964,62 @@ class PhaseTransition:
             trend = np.log(ratio[:, -1] / ratio[:, early]) / math.log(t[-1] / t[early])
             crossing = _crossing(r, -trend, 0.0)
             rows.append(
-                near(runs, f"crossing {model}", f"{model}-model: gap/spread turns from growing to shrinking at r = 1",
-                     1.0, 0.06, crossing, source=source, ids=[record.id], n=np.asarray(record.array("separable")).shape[1])
-            )  # fmt: skip
+                near(
+                    runs,
+                    f"crossing {model}",
+                    f"{model}-model: gap/spread turns from growing to shrinking at r = 1",
+                    1.0,
+                    0.06,
+                    crossing,
+                    source=source,
+                    ids=[record.id],
+                    n=np.asarray(record.array("separable")).shape[1],
+                )
+            )
             share = np.asarray(record.array("separable")).mean(axis=1)
             below, above = float(share[r <= 0.8].mean()), float(share[r >= 1.2].mean())
             rows.append(
-                holds(runs, f"separable {model}", f"{model}-model: separable at the end for r <= 0.8, not for r >= 1.2", "all, none",
-                      f"{100 * below:.0f} %, {100 * above:.0f} %", below == 1 and above == 0, source=source, ids=[record.id])
-            )  # fmt: skip
+                holds(
+                    runs,
+                    f"separable {model}",
+                    f"{model}-model: separable at the end for r <= 0.8, not for r >= 1.2",
+                    "all, none",
+                    f"{100 * below:.0f} %, {100 * above:.0f} %",
+                    below == 1 and above == 0,
+                    source=source,
+                    ids=[record.id],
+                )
+            )
         ((_, (record, *_)),) = runs.where(alpha=0.5)
         share = float(np.asarray(record.array("separable")).mean())
         rows.append(
-            holds(runs, "no elasticity", "alpha = beta: never separable, whatever r", "none", f"{100 * share:.0f} %", share == 0,
-                  source=source, ids=[record.id])
-        )  # fmt: skip
+            holds(
+                runs,
+                "no elasticity",
+                "alpha = beta: never separable, whatever r",
+                "none",
+                f"{100 * share:.0f} %",
+                share == 0,
+                source=source,
+                ids=[record.id],
+            )
+        )
         ((_, (record, *_)),) = runs.where(model="L")
         r = np.asarray(record.array("exponents"))
         cosine = float(np.median(np.asarray(record.array("cosine"))[np.argmin(r), :, -1]))
         rows.append(
-            near(runs, "simplex", "L-model, smallest r: centred class means form a simplex ETF (mean cosine -1/2)", -0.5, 0.01,
-                 cosine, source=f"{PAPER}, abstract (neural collapse)", ids=[record.id], digits=3)
-        )  # fmt: skip
+            near(
+                runs,
+                "simplex",
+                "L-model, smallest r: centred class means form a simplex ETF (mean cosine -1/2)",
+                -0.5,
+                0.01,
+                cosine,
+                source=f"{PAPER}, abstract (neural collapse)",
+                ids=[record.id],
+                digits=3,
+            )
+        )
         return rows
 
 

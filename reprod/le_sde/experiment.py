@@ -204,16 +204,16 @@ def _separation(config: LeSdeSeparation, run: Run) -> None:
     ratios, cosine, flags, times = [], [], [], np.empty(0)
     for r in config.exponents:
         trace = sde.simulate(
-            config.model, r, alpha=config.alpha, beta=config.beta, sigma=config.sigma, spread=config.spread, gap=config.gap,
-            classes=config.classes, samples=config.samples, replicas=config.replicas, iterations=config.iterations,
-            rng=stream(config.seeds[0], f"exponent {r}"),
+            config.model, r, alpha=config.alpha, beta=config.beta, sigma=config.sigma, spread=config.spread,
+            gap=config.gap, classes=config.classes, samples=config.samples, replicas=config.replicas,
+            iterations=config.iterations, rng=stream(config.seeds[0], f"exponent {r}"),
         )  # fmt: skip
         times = trace.times
         ratios.append(trace.ratio)
         cosine.append(trace.cosine)
         flags.append([sde.separable(features) for features in trace.features])
-    run.array("times", times, axes=("time",), unit="steps")
-    run.array("exponents", np.array(config.exponents), axes=("exponent",), exact=True)
+    run.array("times", times, axes=("time",), unit="steps", about="when the systems are looked at")
+    run.array("exponents", np.array(config.exponents), axes=("exponent",), about="r in alpha = a t^-r", exact=True)
     axes = ("exponent", "replica", "time")
     run.array(
         "ratio",

@@ -74,8 +74,8 @@ def simulate(
 
 
 def _projections(model: str, alpha: float, beta: float, K: int) -> list[tuple[float, Array]]:
-    """M(1) = sum of rate times projection (K^2, K^2) over its modes, by rate 0 completed to the identity. One set serves
-    all times, since M(t) = t^-r M(1)."""
+    """M(1) = sum of rate times projection (K^2, K^2) over its modes, completed to the identity by rate 0. One set
+    serves all times, since M(t) = t^-r M(1)."""
     first, second = (float(rate) for rate in rates(model, np.asarray(alpha), np.asarray(beta), K))
     units = np.eye(K * K).reshape(-1, K, K)
     if model == "I":

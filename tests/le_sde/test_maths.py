@@ -201,7 +201,7 @@ def test_permuted_classes_change_the_published_l_estimate_alone():
 
 
 def test_a_baseline_shifts_the_level_only():
-    alpha, beta = strengths()
+    alpha, _ = strengths()
     A = np.cumsum(alpha) - alpha[0]
     means = drift.solution_i(start(), A, 0 * A)
     plain, robust = (estimate.i_model(means, baseline)[0] for baseline in (1, 200))
