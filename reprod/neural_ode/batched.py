@@ -81,7 +81,7 @@ class Kernel:
 
 
 def supports(model: OdeClassifier) -> bool:
-    """Whether `build` takes this model: vectors of moderate dimension, trained through a fixed-step solver."""
+    """Whether `build` takes this model: vectors of moderate dimension, trained through a fixed-step solver on the CPU."""
     own = model.arguments
     return (
         isinstance(model, LinearOdeNet | SimpleOdeNet)
@@ -89,6 +89,7 @@ def supports(model: OdeClassifier) -> bool:
         and not own["adjoint"]
         and not SOLVERS[own["solver"]].adaptive
         and own["precision"] in ("fp32", "fp64")
+        and model.classifier.weight.device.type == "cpu"
     )
 
 
