@@ -289,7 +289,8 @@ def _report_graph(run: Run, graph: Graph) -> None:
     about = "node of each cell, -1: leaves the box, -2: no order retraction"
     run.array("sigma", graph.sigma, axes=axes, about=about)
     run.array("morse", graph.morse, axes=axes, about="node that the cell belongs to, or -1")
-    run.array("box", np.array([graph.grid.lower, graph.grid.upper]), axes=("end", "coordinate"), exact=True)
+    box = np.array([graph.grid.lower, graph.grid.upper])
+    run.array("box", box, axes=("end", "coordinate"), about="lower and upper corner of the box", exact=True)
     run.array("arrows", np.array(graph.edges, dtype=np.int32).reshape(-1, 2), axes=("arrow", "end"), about="from, to")
     sizes = np.array([graph.node_sizes, graph.tile_sizes], dtype=np.int64).T
     run.array("nodes", sizes, axes=("node", "kind"), unit="cells", about="size of the node and of its tile")
