@@ -2,94 +2,124 @@
 interpreter lock. Optional: `network` has the same in torch, which is the reference.
 
 Weights of one network: V (L, m, d) and W (L, d, m); samples X, Y (n, d); states H (L + 1, n, d), all of one float type.
-A layer is worked through in blocks of samples whose pre-activations stay in the first-level cache; the reverse sweep
-computes them again from H instead of keeping them. The order of every sum is fixed, so results repeat to the last bit.
+The reverse sweep computes pre-activations again from H instead of keeping them. Products go to the BLAS, activations to
+polynomials that the compiler turns into vector instructions. The order of every sum is fixed, so results repeat to the
+last bit.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from scipy import special
 
 ACTIVATIONS = {"gelu": 0, "relu": 1, "identity": 2}
-BLOCK = 32
 
 # infinities and NaN keep their meaning, so that a diverging network is seen
 _jit = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
 
 
-# -- GELU: x Phi(x) with the exact Phi, in a form that the compiler turns into vector instructions --------------------
+# -- the normal law, for GELU: x Phi(x) with the exact Phi ------------------------------------------------------------
 
 
-def _fit_erfcx() -> tuple[float, ...]:
+def _erfcx(degree: int) -> tuple[float, ...]:
     """(1 + 2x) exp(x^2) erfc(x) as a polynomial in t = (x - 3.75)/(x + 3.75) in [-1, 1], highest power first.
 
-    After Shepherd and Laframboise (1981); relative error below 4e-15 for all x >= 0.
+    After Shepherd and Laframboise (1981); relative error for all x >= 0: 4e-15 at degree 20, 4e-8 at degree 9.
     """
     t = np.cos(np.pi * (np.arange(400) + 0.5) / 400)
     x = 3.75 * (1 + t) / (1 - t)
-    chebyshev = np.polynomial.chebyshev.chebfit(t, special.erfcx(x) * (1 + 2 * x), 20)
+    chebyshev = np.polynomial.chebyshev.chebfit(t, special.erfcx(x) * (1 + 2 * x), degree)
     return tuple(float(c) for c in np.polynomial.chebyshev.cheb2poly(chebyshev)[::-1])
 
 
-_ERFCX = _fit_erfcx()
-_EXP = tuple(1.0 / float(special.factorial(k)) for k in range(13, -1, -1))  # |r| <= ln(2)/2: below 1e-16
-_LOG2E = 1.4426950408889634
-_LN2_HIGH, _LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10
-_SQRT_HALF = 0.7071067811865476
-_INV_SQRT_2PI = 0.3989422804014327
+def _exp(degree: int) -> tuple[float, ...]:
+    """Taylor's polynomial of exp on |r| <= ln(2)/2, highest power first; relative error 3e-16 at 12, 6e-9 at 7."""
+    return tuple(1.0 / float(special.factorial(k)) for k in range(degree, -1, -1))
 
 
-def _polynomial(coefficients):
-    """A compiled function of float64 x: Horner's scheme, unrolled."""
+def _polynomial(kind: Any, coefficients: tuple[float, ...]) -> Any:
+    """A compiled function of x: Horner's scheme, unrolled, in the float type `kind`."""
+    real = ir.FloatType() if kind == types.float32 else ir.DoubleType()
 
     @intrinsic
     def evaluate(_context, _x):
         def generate(_target, builder, _signature, arguments):
             (x,) = arguments
-            value = ir.Constant(ir.DoubleType(), coefficients[0])
+            value = ir.Constant(real, coefficients[0])
             for c in coefficients[1:]:
                 product = builder.fmul(value, x, flags=("contract",))
-                value = builder.fadd(product, ir.Constant(ir.DoubleType(), c), flags=("contract",))
+                value = builder.fadd(product, ir.Constant(real, c), flags=("contract",))
             return value
 
-        return types.float64(types.float64), generate
+        return kind(kind), generate
 
     return evaluate
 
 
-_erfcx = _polynomial(_ERFCX)
-_exp = _polynomial(_EXP)
+def _power_of_two(kind: Any) -> Any:
+    """A compiled function: 2^p for a whole-numbered float p, made of its bits."""
+    single = kind == types.float32
+    whole, real = (ir.IntType(32), ir.FloatType()) if single else (ir.IntType(64), ir.DoubleType())
+    bias, mantissa = (127, 23) if single else (1023, 52)
+
+    @intrinsic
+    def evaluate(_context, _p):
+        def generate(_target, builder, _signature, arguments):
+            exponent = builder.add(builder.fptosi(arguments[0], whole), ir.Constant(whole, bias))
+            return builder.bitcast(builder.shl(exponent, ir.Constant(whole, mantissa)), real)
+
+        return kind(kind), generate
+
+    return evaluate
 
 
-@intrinsic
-def _as_float(_context, _bits):
-    """The float64 with these 64 bits."""
-
-    def generate(_target, builder, _signature, arguments):
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return types.float64(types.int64), generate
+_erfcx64, _exp64 = _polynomial(types.float64, _erfcx(20)), _polynomial(types.float64, _exp(12))
+_erfcx32, _exp32 = _polynomial(types.float32, _erfcx(9)), _polynomial(types.float32, _exp(7))
+_two64, _two32 = _power_of_two(types.float64), _power_of_two(types.float32)
 
 
-@njit(inline="always")
-def _normal(a):
-    """Distribution function Phi(a) and density phi(a) of the standard normal law."""
-    x = abs(a) * _SQRT_HALF
-    y = -min(x * x, 700.0)
-    power = np.floor(y * _LOG2E + 0.5)
-    r = (y - power * _LN2_HIGH) - power * _LN2_LOW
-    exp = _exp(r) * _as_float((np.int64(power) + np.int64(1023)) << np.int64(52))  # type: ignore[call-arg]
-    tail = _erfcx((x - 3.75) / (x + 3.75)) * 0.5 * exp / (1.0 + 2.0 * x)
-    return (1.0 - tail if a > 0.0 else tail), exp * _INV_SQRT_2PI
+def _make_normal(kind: Any, erfcx: Any, exp_polynomial: Any, two: Any, largest: float, ln2: tuple[float, float]) -> Any:
+    """The function `_normal` of one float type; `largest`: where exp(-x^2) is cut off."""
+    zero, half, one, both, middle = kind(0.0), kind(0.5), kind(1.0), kind(2.0), kind(3.75)
+    sqrt_half, log2e, density = kind(np.sqrt(0.5)), kind(1 / np.log(2)), kind(1 / np.sqrt(2 * np.pi))
+    top, high, low = kind(largest), kind(ln2[0]), kind(ln2[1])
+
+    def normal(a):
+        x = abs(a) * sqrt_half
+        y = -min(x * x, top)
+        power = np.floor(y * log2e + half)
+        exp = exp_polynomial((y - power * high) - power * low) * two(power)
+        scale = one / ((x + middle) * (one + both * x))
+        tail = erfcx((x - middle) * (one + both * x) * scale) * half * exp * ((x + middle) * scale)
+        return (one - tail if a > zero else tail), exp * density
+
+    return normal
+
+
+_normal64 = _make_normal(np.float64, _erfcx64, _exp64, _two64, 700.0, (0.6931471803691238, 1.9082149292705877e-10))
+_normal32 = _make_normal(np.float32, _erfcx32, _exp32, _two32, 80.0, (0.693359375, -2.12194440e-4))
+
+
+def _normal(a: Any) -> Any:
+    """Distribution function Phi(a) and density phi(a) of the standard normal law, in the type of a."""
+
+
+@overload(_normal, inline="always")
+def _choose_normal(a):
+    return _normal32 if a == types.float32 else _normal64
+
+
+# -- activations, in place on flat arrays -----------------------------------------------------------------------------
 
 
 @_jit
 def _activate(code, A, S):
-    """S = sigma(A), over the first entries of flat A."""
+    """S = sigma(A)."""
     if code == 0:
         for i in range(A.size):
             Phi, _ = _normal(A[i])
@@ -122,48 +152,25 @@ def _activate_both(code, A, S):
             A[i] = A.dtype.type(1.0)
 
 
-# -- small products ---------------------------------------------------------------------------------------------------
+@_jit
+def _add(B, C):
+    """C += B."""
+    for i in range(C.size):
+        C[i] += B[i]
 
 
 @_jit
-def _add_product(A, B, C):
-    """C += A B."""
-    n, m = C.shape
-    inner = A.shape[1]
-    eight = inner - inner % 8
-    for i in range(n):
-        for p in range(0, eight, 8):
-            a0, a1, a2, a3 = A[i, p], A[i, p + 1], A[i, p + 2], A[i, p + 3]
-            a4, a5, a6, a7 = A[i, p + 4], A[i, p + 5], A[i, p + 6], A[i, p + 7]
-            for j in range(m):
-                C[i, j] += (a0 * B[p, j] + a1 * B[p + 1, j] + a2 * B[p + 2, j] + a3 * B[p + 3, j]) + (
-                    a4 * B[p + 4, j] + a5 * B[p + 5, j] + a6 * B[p + 6, j] + a7 * B[p + 7, j]
-                )
-        for p in range(eight, inner):
-            a0 = A[i, p]
-            for j in range(m):
-                C[i, j] += a0 * B[p, j]
+def _multiply(B, C):
+    """C *= B."""
+    for i in range(C.size):
+        C[i] *= B[i]
 
 
 @_jit
-def _add_transposed_product(A, B, C):
-    """C += A^T B."""
-    n, m = C.shape
-    inner = A.shape[0]
-    eight = inner - inner % 8
-    for p in range(0, eight, 8):
-        for i in range(n):
-            a0, a1, a2, a3 = A[p, i], A[p + 1, i], A[p + 2, i], A[p + 3, i]
-            a4, a5, a6, a7 = A[p + 4, i], A[p + 5, i], A[p + 6, i], A[p + 7, i]
-            for j in range(m):
-                C[i, j] += (a0 * B[p, j] + a1 * B[p + 1, j] + a2 * B[p + 2, j] + a3 * B[p + 3, j]) + (
-                    a4 * B[p + 4, j] + a5 * B[p + 5, j] + a6 * B[p + 6, j] + a7 * B[p + 7, j]
-                )
-    for p in range(eight, inner):
-        for i in range(n):
-            a0 = A[p, i]
-            for j in range(m):
-                C[i, j] += a0 * B[p, j]
+def _scaled(factor, B, C):
+    """C = factor B."""
+    for i in range(C.size):
+        C[i] = factor * B[i]
 
 
 # -- one iteration of gradient descent --------------------------------------------------------------------------------
@@ -174,26 +181,16 @@ def forward(X, V, W, H, inner, outer, code):
     """H_0 = X, H_{k+1} = H_k + outer sigma(inner H_k W_k) V_k."""
     depth, d, m = W.shape
     n = X.shape[0]
-    A = np.empty((BLOCK, m), X.dtype)
-    S = np.empty((BLOCK, m), X.dtype)
-    Wk = np.empty((d, m), X.dtype)
-    Vk = np.empty((m, d), X.dtype)
+    A, S = np.empty((n, m), X.dtype), np.empty((n, m), X.dtype)
+    Wk, Vk = np.empty((d, m), X.dtype), np.empty((m, d), X.dtype)
     H[0] = X
     for k in range(depth):
-        for i in range(d):
-            for j in range(m):
-                Wk[i, j] = inner * W[k, i, j]
-                Vk[j, i] = outer * V[k, j, i]
-        for first in range(0, n, BLOCK):
-            last = min(first + BLOCK, n)
-            size = last - first
-            A[:size] = A.dtype.type(0.0)
-            _add_product(H[k, first:last], Wk, A[:size])
-            _activate(code, A.ravel()[: size * m], S.ravel()[: size * m])
-            for i in range(size):
-                for j in range(d):
-                    H[k + 1, first + i, j] = H[k, first + i, j]
-            _add_product(S[:size], Vk, H[k + 1, first:last])
+        _scaled(inner, W[k].ravel(), Wk.ravel())
+        _scaled(outer, V[k].ravel(), Vk.ravel())
+        np.dot(H[k], Wk, A)
+        _activate(code, A.ravel(), S.ravel())
+        np.dot(S, Vk, H[k + 1])
+        _add(H[k].ravel(), H[k + 1].ravel())
 
 
 @_jit
@@ -206,56 +203,30 @@ def sweep(X, Y, V, W, H, dV, dW, inner, outer, unit, rate, clip, code):
     depth, d, m = W.shape
     n = X.shape[0]
     kind = X.dtype.type
-    zero = kind(0.0)
     forward(X, V, W, H, inner, outer, code)
-    G = np.empty((n, d), X.dtype)
+    G, back = np.empty((n, d), X.dtype), np.empty((n, d), X.dtype)
     loss = 0.0
     for i in range(n):
         for j in range(d):
             error = H[depth, i, j] - Y[i, j]
             loss += error * error
             G[i, j] = kind(2.0) * unit * error
-    A = np.empty((BLOCK, m), X.dtype)
-    S = np.empty((BLOCK, m), X.dtype)
-    E = np.empty((BLOCK, m), X.dtype)
-    Wk = np.empty((d, m), X.dtype)
-    Wt = np.empty((m, d), X.dtype)
-    Vt = np.empty((d, m), X.dtype)
-    gV = np.empty((m, d), X.dtype)
-    gW = np.empty((d, m), X.dtype)
+    A, S, E = np.empty((n, m), X.dtype), np.empty((n, m), X.dtype), np.empty((n, m), X.dtype)
+    Wk, Vk = np.empty((d, m), X.dtype), np.empty((m, d), X.dtype)
+    gV, gW = np.empty((m, d), X.dtype), np.empty((d, m), X.dtype)
     squares = 0.0
     for k in range(depth - 1, -1, -1):
-        for i in range(d):
-            for j in range(m):
-                Wk[i, j] = inner * W[k, i, j]
-                Wt[j, i] = Wk[i, j]
-                Vt[i, j] = outer * V[k, j, i]
-        gV[:] = zero
-        gW[:] = zero
-        for first in range(0, n, BLOCK):
-            last = min(first + BLOCK, n)
-            size = last - first
-            A[:size] = zero
-            E[:size] = zero
-            _add_product(H[k, first:last], Wk, A[:size])
-            _activate_both(code, A.ravel()[: size * m], S.ravel()[: size * m])
-            _add_transposed_product(S[:size], G[first:last], gV)
-            _add_product(G[first:last], Vt, E[:size])
-            for i in range(size):
-                for j in range(m):
-                    E[i, j] *= A[i, j]
-            _add_transposed_product(H[k, first:last], E[:size], gW)
-            _add_product(E[:size], Wt, G[first:last])
-        layer = zero
-        for i in range(m):
-            for j in range(d):
-                gV[i, j] *= outer
-                layer += gV[i, j] * gV[i, j]
-        for i in range(d):
-            for j in range(m):
-                gW[i, j] *= inner
-                layer += gW[i, j] * gW[i, j]
-        squares += layer
+        _scaled(inner, W[k].ravel(), Wk.ravel())
+        _scaled(outer, V[k].ravel(), Vk.ravel())
+        np.dot(H[k], Wk, A)
+        _activate_both(code, A.ravel(), S.ravel())
+        np.dot(S.T, G, gV)
+        np.dot(G, Vk.T, E)
+        _multiply(A.ravel(), E.ravel())
+        np.dot(H[k].T, E, gW)
+        np.dot(E, Wk.T, back)
+        _add(back.ravel(), G.ravel())
+        squares += _scale_and_square(outer, gV.ravel()) + _scale_and_square(inner, gW.ravel())
         if dV.size:
             dV[k] = gV
             dW[k] = gW
@@ -263,6 +234,15 @@ def sweep(X, Y, V, W, H, dV, dW, inner, outer, unit, rate, clip, code):
             _descend(V[k].ravel(), gV.ravel(), kind(depth), rate, clip)
             _descend(W[k].ravel(), gW.ravel(), kind(depth), rate, clip)
     return unit * loss, squares
+
+
+@_jit
+def _scale_and_square(factor, g):
+    total = g.dtype.type(0.0)
+    for i in range(g.size):
+        g[i] *= factor
+        total += g[i] * g[i]
+    return np.float64(total)
 
 
 @_jit
