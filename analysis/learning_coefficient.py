@@ -119,6 +119,10 @@ def _bootstrap(values: np.ndarray, statistic: Callable[..., Any], draws: int = 4
     return float(low), float(high)
 
 
+def _between(low: float, high: float) -> str:
+    return f" [{low:+.3f}, {high:+.3f}]" if math.isfinite(low) else ""
+
+
 def _verdict(runs: Runs, good: bool, *, enough: bool = True) -> tuple[str, str]:
     """Verdict and reason: nothing is judged at smoke scale."""
     if runs.scale == "smoke":
@@ -155,7 +159,7 @@ class EstimateAgainstExact:
                 name=f"estimate near exact, class {size_class}",
                 statement=f"for class {size_class} the estimate is exact within {tolerance:.0%} in the median",
                 source=f"{PAPER}, F2 and F8", published="relative error +0.18 in the median over all classes",
-                ours=f"median {median:+.3f} [{low:+.3f}, {high:+.3f}], mean |.| {spread:.3f}, {len(group)} networks",
+                ours=f"median {median:+.3f}{_between(low, high)}, mean |.| {spread:.3f}, {len(group)} networks",
                 verdict=verdict, reason=reason, value=median, interval=(low, high), n=len(group),
                 run_ids=tuple(group.run_id),
             ))  # fmt: skip
@@ -225,7 +229,7 @@ class EstimateAtTrainedParameter:
         return [Claim(
             name="trained parameter", statement="the estimate at a trained parameter tracks the exact value too",
             source=f"{PAPER}, F3", published="points along the identity; finite for 54 to 100 of 100 networks",
-            ours=f"median ratio {median:.2f} [{low:.2f}, {high:.2f}], finite and positive for {len(kept)} of"
+            ours=f"median ratio {median:.2f}{_between(low, high)}, finite and positive for {len(kept)} of"
             f" {len(table)}", verdict=verdict, reason=reason, value=median, interval=(low, high), n=len(kept),
             run_ids=tuple(kept.run_id),
         )]  # fmt: skip
