@@ -130,7 +130,7 @@ class LlcEstimate:
         acceptance: Metropolis acceptance probabilities, (chains, records); empty if not recorded.
         acceptance_steps: the step of each record.
         warnings: reasons not to trust the estimate, as sentences.
-        seconds: wall time of the sampling.
+        seconds, cpu_seconds: wall and processor time of the sampling; on a shared machine only the second says much.
         settings: how it was sampled.
         params: where the chains ended, (chains, D).
     """
@@ -148,6 +148,7 @@ class LlcEstimate:
     acceptance_steps: np.ndarray
     warnings: tuple[str, ...]
     seconds: float
+    cpu_seconds: float
     settings: Sampling
     params: Tensor = field(repr=False)
 
@@ -285,7 +286,7 @@ class Chains:
         self.record_steps = np.arange(0, self.num_steps, every) if every else np.empty(0, dtype=np.int64)
         self.records = torch.full((len(self.record_steps), count), torch.nan, **options)
         self.dead = False
-        self.clock = {"seconds": 0.0}
+        self.clock = {"seconds": 0.0, "cpu_seconds": 0.0}
         self.epoch: Any = None
         self.start_at(centre)
 
@@ -310,7 +311,7 @@ class Chains:
 
     def step(self, number: int) -> None:
         """Step `number`, from 0, of every chain."""
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         settings, batches, is_mala = self.settings, self.batches, self.settings.sampler == "mala"
         block = None
         if batches is not None:
@@ -334,6 +335,7 @@ class Chains:
         if number % CHECK_EVERY == CHECK_EVERY - 1:
             self.dead = not bool(torch.isfinite(state.loss).any())
         self.clock["seconds"] += time.perf_counter() - began
+        self.clock["cpu_seconds"] += time.process_time() - cpu_began
 
     def _acceptance(self, block: Any) -> Tensor:
         """Metropolis acceptance probability of the SGLD step just made, with U of its batch at both ends."""
@@ -354,7 +356,7 @@ class Chains:
             self.losses.T[which].contiguous().cpu().numpy(), self.initial_losses[which], self.nbeta, self.settings,
             dimension=self.potential.dimension,
             acceptance=(self.records.T[which].float().cpu().numpy(), self.record_steps),
-            seconds=self.clock["seconds"], params=self.state.params[which],
+            seconds=self.clock["seconds"], cpu_seconds=self.clock["cpu_seconds"], params=self.state.params[which],
         )  # fmt: skip
 
 
@@ -372,6 +374,7 @@ def summarise(
     dimension: int,
     acceptance: tuple[np.ndarray, np.ndarray],
     seconds: float,
+    cpu_seconds: float,
     params: Tensor,
 ) -> LlcEstimate:
     """Losses to an estimate. `initial_loss` is a number, or one per chain where chains sit at several parameters."""
@@ -420,6 +423,7 @@ def summarise(
         acceptance_steps=acceptance[1],
         warnings=tuple(found),
         seconds=seconds,
+        cpu_seconds=cpu_seconds,
         settings=settings,
         params=params,
     )

@@ -168,6 +168,7 @@ def _report_estimate(run: Run, found: LlcEstimate, prefix: str, *, trace_name: s
         f"{prefix}/diverged_chains": found.diverged,
         f"{prefix}/acceptance": _mean(found.acceptance),
         f"{prefix}/seconds": found.seconds,
+        f"{prefix}/cpu_seconds": found.cpu_seconds,
     }))  # fmt: skip
     run.array(trace_name, found.loss_trace, axes=("chain", "draw"), about=f"loss of a draw, every {every} steps")
     if found.acceptance.size:
