@@ -81,7 +81,7 @@ class Kernel:
 
 
 def supports(model: OdeClassifier) -> bool:
-    """Whether `build` takes this model: vectors of moderate dimension, trained through a fixed-step solver on the CPU."""
+    """Whether `build` takes this model: vectors of moderate dimension, a fixed-step solver, on the CPU."""
     own = model.arguments
     return (
         isinstance(model, LinearOdeNet | SimpleOdeNet)

@@ -61,7 +61,7 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
     rule = adaptation_rule(config)
     solver: dict[str, Any] = first_solver(config, rule, networks[0], batches)
     n_seeds, n_evals = len(config.seeds), config.niter // config.eval_every
-    history = {
+    history: dict[str, Any] = {
         "loss": torch.zeros(n_seeds, config.niter, device=device),
         "hits": torch.zeros(n_seeds, config.niter, dtype=torch.int32, device=device),
         "nfe": torch.zeros(3, config.niter, dtype=torch.int32),  # forward, backward, with all checks
@@ -129,7 +129,8 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
 
 
 def choose_device(config: NeuralOde) -> torch.device:
-    name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    tiny = isinstance(config, SphereOde) and config.dataset != "concentric_sphere900"  # latency alone on a GPU
+    name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() and not tiny else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
     return torch.device(name)
 
@@ -150,8 +151,8 @@ def load(config: NeuralOde, run: Run, device: torch.device) -> Examples:
     for child in run.children():
         for split, x, y in (("train", *arrays[:2]), ("test", *arrays[2:])):
             child.dataset(name, split=split, source=source, digest=data.digest(x, y), size=len(y), shape=x.shape[1:])
-    x, y, x_test, y_test = (torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays)
-    return Examples(x, y, x_test, y_test, n_classes)
+    x_train, y_train, x_test, y_test = (torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays)
+    return Examples(x_train, y_train, x_test, y_test, n_classes)
 
 
 def build(config: NeuralOde, examples: Examples, seed: int, device: torch.device) -> OdeClassifier:
@@ -360,7 +361,12 @@ def fan(config: XorFan, run: Run) -> None:
     """Euler's bias makes XOR separable at a coarse step, and not at fine ones nor in the limit. Nothing is random: all
     seeds give the same."""
     for child in run.children():
-        settings = {"alpha": config.alpha, "beta": config.beta, "gamma": config.gamma, "delta": config.delta}
+        settings: dict[str, Any] = {
+            "alpha": config.alpha,
+            "beta": config.beta,
+            "gamma": config.gamma,
+            "delta": config.delta,
+        }
         margins = []
         for exponent in config.log10_steps:
             times, states = xor.fan(10**exponent, end=config.end_time, **settings)
@@ -375,8 +381,8 @@ def fan(config: XorFan, run: Run) -> None:
         child.array("limit", limit[-1], axes=("point", "coordinate"), unit="1", about="end points by rk4", exact=True)
         about = "margin for the step sizes 10^x, then for rk4; positive: linearly separable"
         child.array("margins", np.array(margins), axes=("solver",), unit="1", about=about, exact=True)
-        for step, (exponent, margin) in enumerate(zip((*config.log10_steps, None), margins, strict=True)):
-            name = "limit" if exponent is None else f"{exponent:g}"
+        names = [*(f"{exponent:g}" for exponent in config.log10_steps), "limit"]
+        for step, (name, margin) in enumerate(zip(names, margins, strict=True)):
             child.log(step, {f"margin/{name}": margin})
 
 
