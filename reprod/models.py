@@ -55,10 +55,10 @@ def load_weights(folder: Path) -> torch.nn.Module:
     return model.eval()
 
 
-def save_mlflow(module: torch.nn.Module, example: torch.Tensor, folder: Path) -> dict[str, str]:
+def save_mlflow(module: torch.nn.Module, example: torch.Tensor, folder: Path, export: bool = True) -> dict[str, str]:
     """Write an MLflow model into `folder` (which must not exist); return tags that name its format.
 
-    Exported where `module.exportable` is true and the export succeeds, otherwise pickled.
+    Exported where `export` and `module.exportable` are true and the export succeeds, otherwise pickled.
     """
     from mlflow.models import infer_signature
     from mlflow.pytorch import save_model
@@ -72,7 +72,9 @@ def save_mlflow(module: torch.nn.Module, example: torch.Tensor, folder: Path) ->
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns about pickle, which the tag states
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if getattr(module, "exportable", False):
+        if not export:
+            reason = "pickle (not exported at smoke scale)"
+        elif getattr(module, "exportable", False):
             try:
                 save_model(module, str(folder), input_example=example.numpy(), serialization_format="pt2", **common)
                 return {"reprod.format": "pt2"}
@@ -80,7 +82,7 @@ def save_mlflow(module: torch.nn.Module, example: torch.Tensor, folder: Path) ->
                 reason = f"pickle (export failed: {type(error).__name__})"
                 _remove(folder)
         else:
-            reason = "pickle (a solve with data-dependent steps does not export)"
+            reason = "pickle (this model does not export)"
         save_model(module, str(folder), input_example=example.numpy(), serialization_format="pickle", **common)
     return {"reprod.format": reason}
 

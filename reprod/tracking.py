@@ -369,7 +369,7 @@ class MlflowRun(Run):
         shutil.rmtree(folder, ignore_errors=True)
         models.save_weights(module, arguments, folder / "weights")
         self._send("artifact", path=str(folder / "weights"), to=name)
-        tags = models.save_mlflow(module, example, folder / "mlflow")
+        tags = models.save_mlflow(module, example, folder / "mlflow", export=self.config.scale != "smoke")
         self._send(
             "model", path=str(folder / "mlflow"), name=name, tags={**tags, "reprod.digest": self.config.digest()}
         )

@@ -35,6 +35,7 @@ INITS: dict[str, Callable[[Tensor, float, torch.Generator], Tensor]] = {
     "orthogonal": lambda w, scale, g: nn.init.orthogonal_(w, scale, generator=g),
 }
 PRECISIONS = ("fp32", "tf32", "bf16", "fp64")
+EXPORTED_EVALUATIONS = 32  # longest solve that is exported for MLflow
 DENSE_UP_TO = 10  # dimensions up to which a convolution is faster written as dense matrices
 
 # first, middle and last layer of a field as (in, out) matrices and biases: A1, b1, A2, b2, A3, b3
@@ -134,6 +135,15 @@ class OdeClassifier(nn.Module):
         initialise(self, generator, arguments["init"], arguments["init_scale"])
         if arguments["precision"] == "fp64":
             self.double()  # after drawing: the same weights start in every precision
+
+    @property
+    def exportable(self) -> bool:
+        """Whether `torch.export` can write this model without pickle: a solve must be a fixed, short list of
+        operations. An adaptive solver's steps depend on the data, and hundreds of steps would take minutes."""
+        own, solver = self.arguments, SOLVERS[self.arguments["solver"]]
+        if solver.adaptive or own["precision"] == "bf16":
+            return False
+        return solvers.n_steps(own["step_size"]) * solver.evaluations <= EXPORTED_EVALUATIONS
 
     def forward(
         self, x: Tensor, solver: str | None = None, step_size: float | None = None, tol: float | None = None
@@ -278,7 +288,7 @@ class OdeNet(OdeClassifier):
         self.to(memory_format=torch.channels_last)
 
 
-NETWORKS: dict[str, type[OdeClassifier]] = {
+NETWORKS: dict[str, Callable[..., OdeClassifier]] = {
     "simple_odenet": SimpleOdeNet,
     "linear_odenet": LinearOdeNet,
     "odenet": OdeNet,

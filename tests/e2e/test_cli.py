@@ -57,7 +57,8 @@ print("loaded three ways")
 
 
 def test_figures_say_what_is_missing_and_how_to_make_it(run, tmp_path: Path):
-    done = command("reprod", "figures", "--figure", "fig4a", "--scale", "smoke", "--out", str(tmp_path), check=False, **run[1])  # fmt: skip
+    words = ("--figure", "fig4a", "--scale", "smoke", "--out", str(tmp_path))
+    done = command("reprod", "figures", *words, check=False, **run[1])
     assert done.returncode == 2
     assert "fig4a at scale smoke lacks 1 of 2 runs" in done.stdout
     assert "reprod run sphere_ode -P scale=smoke -P step_size=0.125" in done.stdout
