@@ -3,7 +3,7 @@
     python benchmarks/residual_limit.py [--depth 64] [--repeats 5] [--threads 1] [--conv]
 
 Plain autograd is the loop that one writes first: a list of leaves for each layer, `backward()`, an update under
-`no_grad`. Several seeds are trained one after the other by it, together by the sweeps; "batched" gives autograd the same
+`no_grad`. Several seeds are trained one by one by it, together by the sweeps; "batched" gives autograd the same
 batch. Microseconds per layer, iteration and seed, the best of repeats that take turns: on one thread in CPU time, so
 that other work on the machine counts little; with `--threads 2` in wall time, on a machine that must be idle. `--conv`
 times a step of the convolutional network of depth 256.
