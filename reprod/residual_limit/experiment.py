@@ -429,7 +429,7 @@ def _check_theory(config: ResnetTheory, run: Run) -> None:
     about = "weights w_k of the ReLU net at recorded iterations, from the start"
     run.array("relu_weights", weights, axes=("record", "k"), about=about, exact=True)
     errors, exact, euler = theory.euler_limit(seed, config.depths, config.lengthscale, **sizes)
-    run.array("euler_depths", np.array(config.depths), axes=("L",))
+    run.array("euler_depths", np.array(config.depths), axes=("L",), about="depths L of the other arrays")
     about = "max |F^L - F_ODE| over samples and coordinates; F_ODE by dopri5 of torchdiffeq at tolerance 1e-11"
     run.array("euler_error", errors, axes=("L",), about=about, exact=True)
     about = "max |F^L - Euler's method of torchdiffeq on the ODE of piecewise constant weights|"
