@@ -190,8 +190,13 @@ def delete_artifact(client: MlflowClient, run: str, path: str) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository = get_artifact_repository(client.get_run(run).info.artifact_uri)
-    with contextlib.suppress(FileNotFoundError):
+    try:
         repository.delete_artifacts(path)
+    except FileNotFoundError:
+        pass
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 class Outbox(threading.Thread):
@@ -218,6 +223,15 @@ class Outbox(threading.Thread):
             else:
                 self.queue.append(message)
 
+    def forget(self, path: Path) -> bool:
+        """Drop the upload of a file that is superseded; false if it is under way or done."""
+        with self.changed:
+            for message in self.queue[1:]:
+                if message["kind"] == "artifact" and message["path"] == str(path):
+                    self.queue.remove(message)
+                    return True
+        return False
+
     def unsent_metrics(self) -> list[dict[str, Any]]:
         with self.changed:
             return [{**m, "points": [list(p) for p in m["points"]]} for m in self.queue if m["kind"] == "metrics"]
@@ -235,7 +249,9 @@ class Outbox(threading.Thread):
                 try:
                     deliver(self.client, message)
                 except Exception as error:
-                    if getattr(error, "error_code", None) in PERMANENT or isinstance(error, FileNotFoundError):
+                    if isinstance(error, FileNotFoundError) and message.get("to") == "checkpoints":
+                        pass  # superseded while it was waiting
+                    elif getattr(error, "error_code", None) in PERMANENT or isinstance(error, FileNotFoundError):
                         self._keep([message], f"{type(error).__name__}: {error}")
                     else:
                         wait = self._back_off(error, wait)
@@ -433,7 +449,8 @@ class MlflowRun(Run):
         self._send("artifact", path=str(manifest), to="checkpoints")
         for old in sorted(folder.glob("*.json"))[:-CHECKPOINTS_KEPT]:
             for stale in (old, old.with_suffix(".pt")):
-                self._send("delete", path=f"checkpoints/{stale.name}")
+                if not self.outbox.forget(stale):
+                    self._send("delete", path=f"checkpoints/{stale.name}")
                 stale.unlink(missing_ok=True)
 
     def restore(self) -> tuple[int, dict[str, Any]] | None:

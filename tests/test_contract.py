@@ -29,32 +29,51 @@ PAPERS = list(dict.fromkeys(paper for paper, *_ in registry.EXPERIMENTS.values()
 FIGURES = [figure for paper in PAPERS for figure in figures(paper)]
 
 
-@pytest.fixture(scope="module")
-def smoke_store(tmp_path_factory: pytest.TempPathFactory, empty_store: bytes):
-    """A store with every run that some figure needs at smoke scale."""
-    folder = tmp_path_factory.mktemp("smoke")
-    (folder / "mlflow.db").write_bytes(empty_store)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-    patch.setenv("REPROD_CACHE", str(folder / "cache"))
-    patch.delenv("MLFLOW_RUN_ID", raising=False)
-    patch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-    patch.chdir(folder)
-    configs = plan.figure_configs(FIGURES, "smoke")
-    lonely = set(EXPERIMENTS) - {config.experiment for config in configs}
+STORES: dict[str, Path] = {}  # one for each paper, made when its first test asks
+
+
+@pytest.fixture
+def smoke_store(paper: str, tmp_path_factory: pytest.TempPathFactory, empty_store: bytes, monkeypatch) -> Store:
+    """A store with every run that some figure of the paper needs at smoke scale."""
+    new = paper not in STORES
+    if new:
+        STORES[paper] = tmp_path_factory.mktemp(paper)
+        (STORES[paper] / "mlflow.db").write_bytes(empty_store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{STORES[paper]}/mlflow.db")
+    monkeypatch.setenv("REPROD_CACHE", str(STORES[paper] / "cache"))
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    monkeypatch.chdir(STORES[paper])
+    if new:
+        _fill(paper)
+    return Store()
+
+
+def _fill(paper: str) -> None:
+    configs = plan.figure_configs(figures(paper), "smoke")
+    lonely = {name for name, (of, *_) in registry.EXPERIMENTS.items() if of == paper} - {c.experiment for c in configs}
     configs += [at_scale(registry.config_class(name), "smoke") for name in sorted(lonely)]
     while jobs := plan.make(configs, Store()).jobs:  # an experiment may read the runs of another: another round
         statuses = [launch.guarded(lambda job=job: launch.execute(job.config)) for job in jobs]
         assert not all(statuses), [job.title for job in jobs]
-    yield Store()
-    patch.undo()
+
+
+def in_groups(names: list) -> list:
+    """(paper, name) parameters; a paper's tests run in one worker and share its store."""
+    papers = [getattr(name, "paper", None) or registry.EXPERIMENTS[name][0] for name in names]
+    ids = [getattr(name, "id", name) for name in names]
+    return [
+        pytest.param(paper, name, id=id, marks=pytest.mark.xdist_group(paper))
+        for paper, name, id in zip(papers, names, ids, strict=True)
+    ]
 
 
 def finished(store: Store, name: str) -> list[Record]:
     return [r for r in store.search(name) if r.status == "FINISHED" and r.seed is not None]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("paper", "name"), in_groups(EXPERIMENTS))
 def test_a_run_leaves_what_it_declares(smoke_store: Store, name: str):
     records = finished(smoke_store, name)
     assert records
@@ -111,7 +130,8 @@ def _die_at_first_checkpoint(config, environment: dict[str, str]) -> None:
     launch.execute(config)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("paper", "name"), in_groups(EXPERIMENTS))
 def test_killed_and_resumed_equals_uninterrupted(smoke_store: Store, name: str):
     whole = finished(smoke_store, name)[0]
     config = resolve(type(whole.config), {**whole.config.spelled(), "checkpoint_every": "1"})
@@ -147,7 +167,8 @@ def _alike(a: Record, b: Record) -> None:
             assert list(a.history(name).index) == list(b.history(name).index), name
 
 
-@pytest.mark.parametrize("chosen", FIGURES, ids=[figure.id for figure in FIGURES])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("paper", "chosen"), in_groups(FIGURES))
 def test_every_figure_builds_from_the_store(smoke_store: Store, chosen, tmp_path: Path):
     runs = gather(chosen, "smoke", smoke_store)
     pdf, png, table = write(chosen, runs, tmp_path)

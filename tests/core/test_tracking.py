@@ -230,6 +230,17 @@ def test_what_a_dead_store_missed_is_kept_and_synced(toy, monkeypatch, capsys):
     assert not list((tracking.cache_dir() / "spool").glob("*"))
 
 
+def test_checkpoints_that_are_superseded_before_they_are_sent_leave_no_trace(toy, monkeypatch):
+    run = tracking.open_run(resolve(Toy, {}))
+    for iteration in range(1, 41):
+        run.save(iteration, {"x": iteration})
+    run.settle("KILLED")
+    assert run.close(60)
+    assert not list((tracking.cache_dir() / "spool").glob("*"))
+    kept = sorted(path.name for path in store.Store().get(run.run_id).path("checkpoints").iterdir())
+    assert kept == [f"iteration-{i:09d}.{ending}" for i in (39, 40) for ending in ("json", "pt")]
+
+
 # -- models ---------------------------------------------------------------------------------------------------------
 
 
