@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes with two threads each on two cores crawl
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import pytest
 

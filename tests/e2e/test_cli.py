@@ -11,6 +11,8 @@ import pytest
 
 from tests.e2e.conftest import command
 
+pytestmark = pytest.mark.xdist_group("cli")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, empty_store: bytes):

@@ -13,7 +13,7 @@ import pytest
 from reprod.store import Store
 from tests.e2e.conftest import ROOT, command, wait_for
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 SWEEP = ("-P", "scale=smoke", "-P", "step_size=0.5,0.25", "-P", "seeds=0")
 SLURM = ("-S", "time_minutes=10", "-S", "mem_gb=1", "-S", "partition=main")
@@ -65,7 +65,7 @@ def test_mlflow_run_with_our_backend(slurm: Path, store_uri: str, tmp_path: Path
     config = tmp_path / "slurm.json"
     config.write_text(json.dumps({"time_minutes": 10, "mem_gb": 1, "partition": "main"}))
     words = ["mlflow", "run", str(ROOT), "-b", "reprod-slurm", "-c", str(config), "-e", "sphere_ode"]
-    done = command(*words, "-P", "scale=smoke", "-P", "step_size=5e-1", cwd_is_irrelevant="1")
+    done = command(*words, "-P", "scale=smoke", "-P", "step_size=5e-1")
     assert "is Slurm job" in done.stdout
     wait_for(lambda: Store().search("sphere_ode")[:1] != [], 90, "the job did not start")
     wait_for(lambda: Store().search("sphere_ode")[0].status != "RUNNING", 120, "the job did not end")

@@ -20,6 +20,9 @@ from reprod.config import resolve
 from tests.core.toy import Toy
 from tests.e2e.conftest import BIN, ROOT, Server, command
 
+pytestmark = pytest.mark.xdist_group("stores")
+
+
 SMOKE = ("-P", "scale=smoke", "-P", "step_size=0.5")
 
 
