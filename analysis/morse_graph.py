@@ -479,7 +479,7 @@ def side_by_side(runs: Runs, nodes: int, tile: float) -> list[tuple[str, Picture
 
     near = min(shuffled, key=distance)
     paired = next(p for p in pictures(runs, pairing="by_net") if p.record.seed == near.record.seed)
-    shuffle = near.record.config.shuffle  # type: ignore[attr-defined]
+    shuffle = near.record.config.shuffle
     which = f"seed {near.record.seed}, shuffle {shuffle}: nearest of {len(shuffled)}"
     return [
         (f"{ROWS['by_net']}, seed {near.record.seed}\n{paired.summary()}", paired),
@@ -842,7 +842,7 @@ def sweep_table(records: Iterable[Record]) -> pd.DataFrame:
     for record in records:
         frame = pd.DataFrame(np.asarray(record.array("sweep")), columns=list(SWEEP))
         fit, graph = np.asarray(record.array("timing_sweep")).T
-        frames.append(frame.assign(fit=fit, graph=graph, seed=record.seed, pairing=record.config.pairing))  # type: ignore[attr-defined]
+        frames.append(frame.assign(fit=fit, graph=graph, seed=record.seed, pairing=record.config.pairing))
     return pd.concat(frames, ignore_index=True).astype({"subdivisions": int, "dimension": int, "nodes": int})
 
 

@@ -720,7 +720,7 @@ class Table:
         low, high = critical_bracket(grid)
         chosen = grid.where(step_size=1 / high).records if high else []
         best = [accuracy(r) for r in successful(chosen)]
-        own = successful([r for c, r in runs if c.adaptation == "step" for r in r])
+        own = successful([record for c, records in runs if c.adaptation == "step" for record in records])
         adaptive = [accuracy(r) for r in own]
         nfe = [evaluations(r, checks=True) for r in own]
         table = pd.DataFrame(

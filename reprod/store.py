@@ -83,8 +83,8 @@ class Record:
         return self.metrics.get("seconds", float("nan"))
 
     @cached_property
-    def config(self) -> Config:
-        """The typed parameters. Raises `BadInput` for a run that reprod did not make."""
+    def config(self) -> Any:
+        """The typed parameters (a `Config` of the experiment). Raises `BadInput` for a run that reprod did not make."""
         if "reprod.config" not in self.tags:
             raise BadInput(f"run {self.id} was not made by reprod")
         return from_spelled(registry.config_class(self.experiment), json.loads(self.tags["reprod.config"]))

@@ -176,7 +176,7 @@ def trained(config: MorseGraph, run: Run) -> Trained:
         found = Store().get(config.training_run)
     run.note("training", f"run {found.id}")
     names = ("early", "final", "prob", "labels", "test_loss")
-    return Trained(found.config.network, *(np.asarray(found.array(name)) for name in names))  # type: ignore[attr-defined]
+    return Trained(found.config.network, *(np.asarray(found.array(name)) for name in names))
 
 
 def _train_here(config: Training) -> Trained:
