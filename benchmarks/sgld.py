@@ -204,7 +204,8 @@ def main() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     warnings.simplefilter("ignore")
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} thread, {platform.machine()}, load {os.getloadavg()[0]:.1f}"
+        f"torch {torch.__version__}, {torch.get_num_threads()} thread, {platform.machine()}, "
+        f"load {os.getloadavg()[0]:.1f}"
     )
     for name in NETWORKS if given.network == "both" else [given.network]:
         compare(name, given.steps, given.estimate_steps)
