@@ -131,7 +131,8 @@ def _one_network(config: DlnLlc, run: Run) -> None:
         "singular_values", np.concatenate(singular), axes=("value",), about="of the true layers, one after another"
     )
     _report_estimate(run, found, "llc")
-    run.log(chains.num_steps, {"llc/relative_error": 1 - found.llc / float(exact.value)} if exact.value else {})
+    if exact.value:
+        run.log(chains.num_steps, _finite({"llc/relative_error": 1 - found.llc / float(exact.value)}))
     if config.train:
         run.array("training_losses", losses, axes=("record",), about=f"every {TRAINING_LOSS_EVERY} steps of SGD")
         other = chains.estimate(slice(config.chains, None))
@@ -154,10 +155,10 @@ def _report_estimate(run: Run, found: LlcEstimate, prefix: str, *, trace_name: s
     """Estimate, diagnostics and trace of chains at one parameter."""
     every = found.settings.trace_every
     draws = found.loss_trace.shape[1]
-    means = np.where(found.diverged_at[:, None] < 0, found.llc_trace, np.nan)
-    with np.errstate(invalid="ignore"):
+    good = found.llc_trace[found.diverged_at < 0]
+    if len(good):
         for part in np.array_split(np.arange(draws), min(LOG_POINTS, draws)):
-            run.log(int(part[-1] + 1) * every, _finite({f"{prefix}/trace": means[:, part].mean()}))
+            run.log(int(part[-1] + 1) * every, {f"{prefix}/trace": float(good[:, part].mean())})
     run.log(draws * every, _finite({
         f"{prefix}/estimate": found.llc,
         f"{prefix}/all_steps": found.with_burn_in(0.0),
