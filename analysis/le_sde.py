@@ -189,7 +189,7 @@ class Fork:
         late_first = Normalize(0, len(found))
         for k, marker in enumerate(MARKERS):
             points = ax.scatter(*found[grid, k].T, c=grid, cmap="viridis_r", norm=late_first, marker=marker, s=3, lw=0)
-            ax.text(*whole[-200:, k].mean(axis=0), names(config)[k], fontsize=7.5, ha="center", va="bottom")
+            ax.text(*(1.3 * whole[-200:, k].mean(axis=0)), names(config)[k], fontsize=7.5, ha="center", va="center")
         for t in np.linspace(0, len(found) - 1, 20).astype(int):
             lower = max(0, min(t - 5, len(found) - 10))
             corners = whole[lower : lower + 10].mean(axis=0)
@@ -543,7 +543,7 @@ class Corruption:
                 rows += [[config.p, name, int(a), b, c] for a, b, c in zip(t, mean, half, strict=True)]
         axes[0].axhline(math.log(3), color="black", ls=":", lw=0.9)
         axes[0].set(ylabel="validation loss", xlabel="t", ylim=(0, 1.18))
-        axes[0].legend(title="p", loc="lower left", ncols=2, title_fontsize=7.5)
+        axes[0].legend(title="p", loc="lower left", fontsize=6.5, title_fontsize=7, labelspacing=0.25, handlelength=1.2)
         axes[1].axhline(1 / 3, color="black", ls=":", lw=0.9)
         axes[1].set(ylabel="validation accuracy", xlabel="t", ylim=(0.18, 1.02))
         table = tails(runs)
@@ -553,14 +553,14 @@ class Corruption:
             ("slope_alpha", "D", style.SKY, r"$\hat A$, slope"),
         ):  # fmt: skip
             ax.plot(table["p"], table[column], marker, color=colour, ms=4, label=label)
-        low, high = 0.2, 1.35
+        low, high = max(-1.0, min(0.4, float(table["slope_alpha"].min()) - 0.1)), 1.55
         ax.axhspan(low, 1, color=style.GREEN, alpha=0.08, lw=0)
         ax.axhspan(1, high, color=style.RED, alpha=0.08, lw=0)
         ax.axhline(1, color="black", ls=":", lw=0.9)
         ax.axvline(RANDOM_LABELS, color="black", ls=":", lw=0.9)
         trials = sorted({config.trials for config, _ in runs})
         ax.set(xlabel="p", ylabel=f"tail index (R = {', '.join(map(str, trials))})", ylim=(low, high))
-        ax.legend(loc="lower right")
+        ax.legend(loc="upper center", ncols=3)
         for ax, name in zip(axes, "abc", strict=True):
             letter(ax, name)
         for _, entry in table.iterrows():
