@@ -13,12 +13,26 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import ExecutionException
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.submitted_run import SubmittedRun
-from mlflow.projects.utils import fetch_and_validate_project, get_or_create_run
+from mlflow.projects.utils import (
+    PROJECT_BUILD_IMAGE,
+    PROJECT_DOCKER_ARGS,
+    PROJECT_DOCKER_AUTH,
+    PROJECT_ENV_MANAGER,
+    PROJECT_STORAGE_DIR,
+    PROJECT_SYNCHRONOUS,
+    fetch_and_validate_project,
+    get_or_create_run,
+)
 
 from reprod import pool, registry, tracking
 from reprod.config import resolve
 from reprod.errors import BadInput
 from reprod.plan import Job
+
+MLFLOWS_OWN = {  # what MLflow adds to the configuration
+    PROJECT_BUILD_IMAGE, PROJECT_DOCKER_ARGS, PROJECT_DOCKER_AUTH, PROJECT_ENV_MANAGER, PROJECT_STORAGE_DIR,
+    PROJECT_SYNCHRONOUS,
+}  # fmt: skip
 
 
 class SlurmRun(SubmittedRun):
@@ -52,7 +66,7 @@ class SlurmBackend(AbstractBackend):
         self, project_uri: str, entry_point: str, params: dict[str, str], version: str | None,
         backend_config: dict[str, Any], tracking_uri: str, experiment_id: str,
     ) -> SlurmRun:  # fmt: skip
-        known = {key: value for key, value in backend_config.items() if not key.isupper()}
+        known = {key: value for key, value in backend_config.items() if key not in MLFLOWS_OWN}
         try:
             config = resolve(registry.config_class(entry_point), params or {})
             config.prepare()

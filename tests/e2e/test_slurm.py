@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from reprod.store import Store
-from tests.e2e.conftest import ROOT, command, wait_for
+from tests.e2e.conftest import BIN, ROOT, command, wait_for
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
@@ -38,8 +38,12 @@ def test_the_same_sweep_locally_and_on_slurm_gives_equal_metrics(slurm: Path, st
 
 def test_a_preempted_job_is_requeued_and_resumes_behind_its_checkpoint(slurm: Path, store_uri: str, tmp_path: Path):
     """Slurm's warning (SIGUSR2) makes a checkpoint; the requeued job goes on there and ends like an unbroken run."""
-    words = ["reprod", "sweep", "sphere_ode", "-P", "scale=smoke", "-P", "niter=40000", "-P", "checkpoint_every=200"]
-    sweep = subprocess.Popen([*words, "--launcher", "slurm", *SLURM], stdout=subprocess.PIPE, text=True)
+    words = ["-P", "scale=smoke", "-P", "niter=8000", "-P", "eval_every=1000", "-P", "checkpoint_every=200"]
+    sweep = subprocess.Popen(
+        [str(BIN / "reprod"), "sweep", "sphere_ode", *words, "--launcher", "slurm", *SLURM],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     job = ""
 
     def training() -> bool:
@@ -49,14 +53,14 @@ def test_a_preempted_job_is_requeued_and_resumes_behind_its_checkpoint(slurm: Pa
         return bool(runs) and bool(list((tmp_path / "cache" / "runs").glob("*/checkpoints/*.pt")))
 
     wait_for(training, 120, "the job did not start")
-    subprocess.run(["scancel", "--signal=USR2", "--batch", job.split("_")[0]], check=True)
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
     wait_for(lambda: Store().search("sphere_ode")[0].status == "KILLED", 60, "no checkpoint after the warning")
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
     time.sleep(1)
     out, _ = sweep.communicate(timeout=280)
     (record,) = Store().search("sphere_ode")
     assert record.status == "FINISHED", out
-    command("reprod", "run", "sphere_ode", *words[3:])
+    command("reprod", "run", "sphere_ode", *words)
     whole = next(r for r in Store().search("sphere_ode") if r.id != record.id)
     np.testing.assert_array_equal(record.array("loss"), whole.array("loss"))
 
