@@ -966,13 +966,14 @@ class GridDependence:
             for (seed, rows), colour in zip(table[table["pairing"] == pairing].groupby("seed"), CYCLE, strict=False):
                 ax.plot(rows["subdivisions"], rows["nodes"], "o-", ms=3, color=colour, label=f"seed {seed}")
             ax.set(xlabel="phase space subdivisions S", ylabel="nodes", title=title)
+            ax.set_xticks(sorted(set(table["subdivisions"]))[::2])
+            ax.yaxis.get_major_locator().set_params(integer=True)
             ax.legend(ncols=2)
-        for pairing, colour in zip(ROWS, CYCLE, strict=False):
-            nodes = np.concatenate(
-                [np.asarray(r.array("bootstrap"))[:, 0] for r in runs.where(pairing=pairing).records]
-            )
-            bins = np.arange(0.5, 13.5)
-            axes[2].hist(np.minimum(nodes, 12), bins=bins, density=True, alpha=0.6, color=colour, label=ROWS[pairing])
+        for i, (pairing, colour) in enumerate(zip(ROWS, CYCLE, strict=False)):
+            records = runs.of("morse_graph").where(pairing=pairing).records
+            nodes = np.concatenate([np.asarray(record.array("bootstrap"))[:, 0] for record in records])
+            share = np.bincount(np.minimum(nodes, 12).astype(int), minlength=13) / len(nodes)
+            axes[2].bar(np.arange(13) + 0.4 * i - 0.2, share, width=0.4, color=colour, label=ROWS[pairing])
         axes[2].set(
             xlabel="nodes (12: or more)", ylabel="share of bootstrap samples", title="networks drawn with replacement"
         )
