@@ -55,9 +55,10 @@ def test_a_preempted_job_is_requeued_and_resumes_behind_its_checkpoint(slurm: Pa
     wait_for(training, 120, "the job did not start")
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
     wait_for(lambda: Store().search("sphere_ode")[0].status == "KILLED", 60, "no checkpoint after the warning")
-    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
-    time.sleep(1)
-    out, _ = sweep.communicate(timeout=280)
+    while sweep.poll() is None:  # Slurm holds a requeued job for two minutes: let it go at once
+        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, check=False)
+        time.sleep(2)
+    out, _ = sweep.communicate()
     (record,) = Store().search("sphere_ode")
     assert record.status == "FINISHED", out
     command("reprod", "run", "sphere_ode", *words)
