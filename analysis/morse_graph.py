@@ -967,6 +967,7 @@ class GridDependence:
                 ax.plot(rows["subdivisions"], rows["nodes"], "o-", ms=3, color=colour, label=f"seed {seed}")
             ax.set(xlabel="phase space subdivisions S", ylabel="nodes", title=title)
             ax.set_xticks(sorted(set(table["subdivisions"]))[::2])
+            ax.set_ylim(bottom=0)
             ax.yaxis.get_major_locator().set_params(integer=True)
             ax.legend(ncols=2)
         for i, (pairing, colour) in enumerate(zip(ROWS, CYCLE, strict=False)):
@@ -977,6 +978,7 @@ class GridDependence:
         axes[2].set(
             xlabel="nodes (12: or more)", ylabel="share of bootstrap samples", title="networks drawn with replacement"
         )
+        axes[2].set_xticks(range(0, 13, 2))
         axes[2].legend()
         return Drawing(fig, table)
 
