@@ -7,7 +7,6 @@ New experiments and figures are covered by being registered; nothing here names 
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from analysis.figure import figures, gather, write
 from reprod import launch, mlproject, plan, registry, tracking
 from reprod.config import at_scale, parameter_table, resolve, scaled_parameters
 from reprod.store import Record, Store
+from tests.workers import die_at_first_checkpoint, processes
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = list(registry.EXPERIMENTS)
@@ -117,19 +117,6 @@ def test_every_scale_resolves(name: str):
         assert resolve(cls, config.spelled()) == config
 
 
-def _die_at_first_checkpoint(config, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    tracking.Outbox.INTERVAL = 0.05
-    save = tracking.MlflowRun.save
-
-    def save_and_die(run, iteration, state):
-        save(run, iteration, state)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    tracking.MlflowRun.save = save_and_die  # type: ignore[method-assign]
-    launch.execute(config)
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("paper", "name"), in_groups(EXPERIMENTS))
 def test_killed_and_resumed_equals_uninterrupted(smoke_store: Store, name: str):
@@ -137,9 +124,7 @@ def test_killed_and_resumed_equals_uninterrupted(smoke_store: Store, name: str):
     config = resolve(type(whole.config), {**whole.config.spelled(), "checkpoint_every": "1"})
     assert config.digest() == whole.digest
     environment = {key: os.environ[key] for key in ("MLFLOW_TRACKING_URI", "REPROD_CACHE")}
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "reprod.tracking", "reprod.launch"])
-    process = context.Process(target=_die_at_first_checkpoint, args=(config, environment))
+    process = processes().Process(target=die_at_first_checkpoint, args=(config, environment))
     process.start()
     process.join(200)
     if process.exitcode == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sqlite3
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from reprod.config import resolve
 from reprod.errors import BadInput
 from reprod.run import Run
 from tests.core.toy import Line, Toy, walk
+from tests.workers import open_store, processes
 
 
 def values(**given):
@@ -158,22 +158,11 @@ def test_an_unreachable_store_is_named(toy, monkeypatch, uri):
 # -- many processes -------------------------------------------------------------------------------------------------
 
 
-def _open(uri: str, barrier, results) -> None:
-    try:
-        barrier.wait(60)
-        client = tracking.connect(uri)
-        run = client.create_run(tracking.experiment_id(client, "together"))
-        results.put(run.info.run_id)
-    except BaseException as error:
-        results.put(error)
-
-
 def test_processes_that_open_a_new_store_at_once_all_succeed(tmp_path):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["reprod.tracking"])
+    context = processes()
     barrier, results = context.Barrier(6), context.Queue()
     uri = f"sqlite:///{tmp_path}/new.db"
-    workers = [context.Process(target=_open, args=(uri, barrier, results)) for _ in range(6)]
+    workers = [context.Process(target=open_store, args=(uri, barrier, results)) for _ in range(6)]
     for worker in workers:
         worker.start()
     found = [results.get(timeout=120) for _ in workers]

@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 
@@ -18,7 +16,8 @@ import pytest
 from reprod import launch, plan, pool, store, tracking
 from reprod.config import resolve
 from tests.core.toy import Toy
-from tests.e2e.conftest import BIN, ROOT, Server, command
+from tests.e2e.conftest import BIN, Server, command
+from tests.workers import processes, write_metrics
 
 pytestmark = pytest.mark.xdist_group("stores")
 
@@ -37,23 +36,13 @@ def test_eight_writers_on_one_sqlite_store_lose_nothing(store_uri: str):
     assert not list((tracking.cache_dir() / "spool").glob("*")), "no message had to be kept"
 
 
-def _write(uri: str, count: int) -> None:
-    code = (
-        "import sys; from reprod import tracking; from tests.core.toy import Toy\n"
-        "run = tracking.open_run(Toy())\n"
-        "with tracking.recording(run):\n"
-        f"    [run.log(step, {{f'm{{i}}': float(step) for i in range(5)}}) for step in range({count})]\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-
-
 def test_eight_processes_with_thousands_of_metrics_each(store_uri: str):
-    threads = [threading.Thread(target=_write, args=(store_uri, 400)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(240)
+    environment = {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI", "REPROD_CACHE")}
+    writers = [processes().Process(target=write_metrics, args=(environment, 400)) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(240)
     records = store.Store().search("toy", extra="attributes.status = 'FINISHED'")
     assert len(records) == 8
     for record in records:
