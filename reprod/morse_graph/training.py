@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from threading import Event
 
 import numpy as np
 import torch
@@ -110,11 +111,17 @@ def build(
     pool = ThreadPoolExecutor(workers) if workers > 1 else None
 
     def for_each(function: Callable[[int], float], count: int) -> Tensor:
+        stopped = Event()  # an interrupted epoch must not keep the threads, and with them the process
+
         def some(rows: range) -> list[float]:
-            return [function(r) for r in rows]
+            return [function(r) for r in rows if not stopped.is_set()]
 
         shares = [range(count * i // workers, count * (i + 1) // workers) for i in range(workers)]
-        values = [v for share in (pool.map(some, shares) if pool else map(some, shares)) for v in share]
+        try:
+            values = [v for share in (pool.map(some, shares) if pool else map(some, shares)) for v in share]
+        except BaseException:
+            stopped.set()
+            raise
         return torch.tensor(values, dtype=torch.float64)
 
     def init(seeds: Sequence[int]) -> State:
