@@ -42,7 +42,7 @@ def install() -> None:
     uv = (sys.executable, "-m", "uv")
     run(*uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(VENV))
     into = ("--quiet", "--python", str(BIN / "python"))
-    run(*uv, "pip", "install", *into, "--require-hashes", "-r", str(ROOT / "requirements.lock"))
+    run(*uv, "pip", "install", *into, "--compile-bytecode", "--require-hashes", "-r", str(ROOT / "requirements.lock"))
     run(*uv, "pip", "install", *into, "--no-deps", "--editable", str(ROOT))
     del os.environ["PYTHONPATH"]
 

@@ -163,8 +163,8 @@ def test_every_figure_builds_from_the_store(smoke_store: Store, chosen, tmp_path
     assert image[..., :3].std() > 0.01, "an empty picture"
     with open(table) as file:
         rows = list(csv.reader(line for line in file if not line.startswith("#")))
-    assert len(rows) > 1, "the plotted numbers"
     text = table.read_text()
+    assert len(rows) > 1 or "# remarks: " in text, "the plotted numbers, or why there are none"
     assert all(run_id in text for run_id in runs.ids)
     assert chosen.caption
     assert chosen.source

@@ -176,7 +176,7 @@ def _report_estimate(run: Run, found: LlcEstimate, prefix: str, *, trace_name: s
         values = found.acceptance
         about = "Metropolis acceptance probability; record_steps holds their steps"
         run.array(f"{prefix}_acceptance", values, axes=("chain", "record"), about=about)
-        run.array(f"{prefix}_acceptance_steps", found.acceptance_steps, axes=("record",))
+        run.array(f"{prefix}_acceptance_steps", found.acceptance_steps, axes=("record",), about="steps of the records")
     if found.warnings:
         run.note(f"{prefix}.warnings", " | ".join(found.warnings))
 
@@ -243,7 +243,7 @@ def _saddle_to_saddle(config: DlnSaddleDynamics, run: Run) -> None:
         if np.isfinite(rank):
             value, table["multiplicity"][i] = dln_learning_coefficient(widths, int(rank))
             table["exact"][i] = float(value)
-    run.array("step", 1 + period * np.arange(rows), axes=("row",), unit="steps of SGD")
+    run.array("step", 1 + period * np.arange(rows), axes=("row",), unit="steps of SGD", about="step of each row")
     for name, values in table.items():
         run.array(name, values, axes=("row",), about=f"{name} at each row's step")
     run.array("loss_trace", traces, axes=("row", "draw"), about="SGLD losses against the student's own outputs")
@@ -354,7 +354,7 @@ def _resnet_curve(config: ResnetLlcCurve, run: Run) -> None:
         }))  # fmt: skip
         if found.warnings:
             run.note(f"llc.warnings.{iteration}", " | ".join(found.warnings))
-    run.array("step", np.array(recorded) + 1, axes=("row",), unit="training steps")
+    run.array("step", np.array(recorded) + 1, axes=("row",), unit="training steps", about="step of each row")
     for name, column in table.items():
         run.array(name, column, axes=("row",), about=f"{name} at each row's step")
     run.array("loss_trace", traces, axes=("row", "chain", "draw"), about="SGLD losses at each row's parameters")
