@@ -203,9 +203,9 @@ def _adaptive(
         evaluations += scheme.evaluations
         if evaluations > max_evaluations:
             raise SolverFailure(f"more than {max_evaluations} evaluations of the field in one solve")
-        if not float(t + dt) > float(t):
-            raise SolverFailure(f"the step {float(dt):g} is too small to be taken")
-        passes = float(t + dt) >= end
+        if not _value(t + dt) > _value(t):
+            raise SolverFailure(f"the step {_value(dt):g} is too small to be taken")
+        passes = _value(t + dt) >= end
         if passes and clip_last_step:
             dt = end - t
         k = [slope]
@@ -214,7 +214,7 @@ def _adaptive(
             k.append(field(new))
         if scheme.b[:-1] != scheme.a[-1]:
             new = _combine(z, scheme.b, k, dt)
-        ratio = _error_ratio(z, new, scheme, k, float(dt), tol)
+        ratio = _error_ratio(z, new, scheme, k, _value(dt), tol)
         if math.isnan(ratio):
             raise SolverFailure("the state left the finite numbers")
         if ratio <= 1 and passes:
@@ -225,7 +225,7 @@ def _adaptive(
         if ratio <= 1:
             t, z, slope = t + dt, new, k[-1]
         shrink = 1.0 if ratio < 1 else 0.2
-        dt = float(dt) * (10.0 if ratio == 0 else min(10.0, max(0.9 * ratio ** (-1 / scheme.order), shrink)))
+        dt = _value(dt) * (10.0 if ratio == 0 else min(10.0, max(0.9 * ratio ** (-1 / scheme.order), shrink)))
 
 
 @torch.no_grad()
@@ -249,6 +249,10 @@ def _first_step(field: Field, z: Tensor, slope: Tensor, order: int, tol: float) 
     h1 = (1e-3 * h0).clamp(min=1e-6) if steepest <= 1e-15 else (0.01 / steepest) ** (1 / (order + 1))
     first = min(100 * h0, h1).double()
     return first if first.requires_grad else float(first)
+
+
+def _value(number: Number) -> float:
+    return number.item() if isinstance(number, Tensor) else number
 
 
 def _interpolate(z: Tensor, new: Tensor, middle: Tensor, start: Tensor, stop: Tensor, dt: Number, x: Number) -> Tensor:
