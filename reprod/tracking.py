@@ -8,6 +8,7 @@ not send (`reprod sync` delivers it later). The computation never waits for the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -356,7 +357,12 @@ class MlflowRun(Run):
         array = as_array(values, axes, unit, about, exact)
         path = self.work / "arrays" / f"{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, array.values, allow_pickle=False)
+        try:
+            np.save(path, array.values, allow_pickle=False)
+        except OSError as error:  # numpy says how many items it wrote, and not why
+            if shutil.disk_usage(path.parent).free < array.values.nbytes:
+                raise OSError(errno.ENOSPC, "No space left on device", str(path)) from error
+            raise
         about_it = {
             "shape": list(array.values.shape), "dtype": str(array.values.dtype), "axes": list(array.axes),
             "unit": unit, "about": about, "sha256": sha256(path),

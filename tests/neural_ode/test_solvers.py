@@ -83,39 +83,6 @@ def test_number_of_steps(h, n):
         assert solve(torch.sin, double(1.0), solver, step_size=h)[1].forward == n * SOLVERS[solver].evaluations
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("solver", ADAPTIVE)
-@pytest.mark.parametrize("tol", [1e-1, 1e-3, 1e-5])
-def test_adaptive_steps_are_those_of_torchdiffeq(solver, tol, dtype):
-    """Also the gradient, through every accepted step, the length of the first one and the interpolation."""
-    field, z0 = curved(dtype)
-    results = []
-    for reference in (False, True):
-        z, calls = z0.clone().requires_grad_(), 0
-        if reference:
-
-            def counted(t, y):
-                nonlocal calls
-                calls += 1
-                return 3 * field(y)
-
-            times = torch.tensor([0.0, 1.0], dtype=torch.float64)
-            end = odeint(counted, z, times, method=solver, rtol=tol, atol=tol)[-1]
-        else:
-            end, evaluations = solve(lambda y: 3 * field(y), z, solver, tol=tol)
-            calls = evaluations.forward
-        results.append((end.detach(), torch.autograd.grad(end.square().sum(), z)[0], calls))
-    tolerance = 200 * DTYPES[dtype]
-    torch.testing.assert_close(results[0][:2], results[1][:2], atol=tolerance, rtol=tolerance)
-    assert results[0][2] == results[1][2]
-
-
-def test_a_constant_field_has_a_finite_gradient():
-    slope = double(0.5, 0.25).requires_grad_()
-    z, _ = solve(lambda z: slope.expand_as(z), double(1.0, 1.0), "dopri5", tol=1e-3)
-    torch.testing.assert_close(torch.autograd.grad(z.sum(), slope)[0], double(1.0, 1.0))
-
-
 @pytest.mark.parametrize("solver", ADAPTIVE)
 @pytest.mark.parametrize("tol", [1e-2, 1e-5])
 def test_adaptive_solvers_converge_and_count(solver, tol):
@@ -213,8 +180,8 @@ def test_adaptive_adjoint_agrees_at_fine_tolerance(solver):
     ("field", "reason"),
     [
         (lambda z: -1e5 * z, "more than 200"),
-        (lambda z: z / 0, "finite|small|than"),
-        (lambda z: z * math.nan, "finite|small|than"),
+        (lambda z: z / 0, "non-finite|underflow|than"),
+        (lambda z: z * math.nan, "non-finite|underflow|than"),
     ],
 )
 def test_adaptive_failure_has_its_own_exception(field, reason):
