@@ -6,11 +6,8 @@ network of any kind through torch. Both count hits, not means, so that a batch a
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -95,8 +92,6 @@ class Autograd:
         self.model = model
         self.batch_size = batch_size
         fused = next(model.parameters()).is_cuda
-        if not fused:
-            keep_freed_memory()
         self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=fused)
 
     def gradient(self, x: Tensor, y: Tensor, test: SolverSetting) -> Forward:
@@ -131,15 +126,3 @@ class Autograd:
 
     def parts(self) -> dict[str, Any]:
         return {"model": self.model, "optimizer": self.optimizer}
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed instead of giving it back to the system. Every iteration frees and takes the same
-    hidden maps of some megabytes; asking the system for them anew costs a fifth to a third of a training on images."""
-    with contextlib.suppress(AttributeError, OSError):  # another libc
-        set_option = ctypes.CDLL(None).mallopt
-        trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
-        set_option(trim_threshold, 2**31 - 1)
-        set_option(top_pad, 2**26)
-        set_option(mmap_max, 0)

@@ -181,8 +181,7 @@ class OdeClassifier(nn.Module):
     ) -> Tensor:
         """States along the solve, (n + 1, *x.shape): at the nodes of a fixed-step solver, else at `points` times."""
         z, field = self._start(x)
-        settings = self.solver_settings(solver, step_size, tol)
-        return solvers.trajectory(field, z, **settings, points=points, clip_last_step=self.arguments["clip_last_step"])
+        return solvers.trajectory(field, z, **self.solver_settings(solver, step_size, tol), points=points)
 
     def solver_settings(
         self, solver: str | None = None, step_size: float | None = None, tol: float | None = None
