@@ -66,8 +66,13 @@ def save_mlflow(module: torch.nn.Module, example: torch.Tensor, folder: Path, ex
     folder.parent.mkdir(parents=True, exist_ok=True)
     module = module.to("cpu").eval()
     example = example.detach().cpu()
-    with torch.no_grad():
-        signature = infer_signature(example.numpy(), module(example).numpy())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for a handful of examples; on a busy machine several would wait for each other
+    try:
+        with torch.no_grad():
+            signature = infer_signature(example.numpy(), module(example).numpy())
+    finally:
+        torch.set_num_threads(threads)
     common = {"signature": signature, "pip_requirements": _requirements()}
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns about pickle, which the tag states
     with warnings.catch_warnings():
