@@ -13,7 +13,7 @@ import pytest
 from reprod.store import Store
 from tests.e2e.conftest import BIN, ROOT, command, wait_for
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(900)]
 
 SWEEP = ("-P", "scale=smoke", "-P", "step_size=0.5,0.25", "-P", "seeds=0")
 SLURM = ("-S", "time_minutes=10", "-S", "mem_gb=1", "-S", "partition=main")

@@ -51,6 +51,7 @@ def test_eight_processes_with_thousands_of_metrics_each(store_uri: str):
 
 
 @pytest.mark.server
+@pytest.mark.timeout(900)
 def test_a_server_with_postgresql_proxied_artifacts_and_authentication(
     postgresql: str, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -78,6 +79,7 @@ def test_a_server_with_postgresql_proxied_artifacts_and_authentication(
 
 
 @pytest.mark.server
+@pytest.mark.timeout(900)
 def test_a_server_killed_and_restarted_in_mid_run_costs_no_metric(
     store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
