@@ -1,7 +1,7 @@
 """What tracking costs a run: python benchmarks/tracking.py
 
 The same training with a run in memory, with one that writes to a fresh SQLite store, and with a store that takes a
-second for every message, in turn. Prints medians of processor time (of the whole process, the tracking thread included),
+second for every message, in turn. Prints medians of processor time (of the whole process, tracking thread included),
 which does not depend on what else the machine does, and the longest time that a call of `log` had to wait.
 """
 
