@@ -830,10 +830,7 @@ class SampleSize:
     SIZES = {"paper": SAMPLE_SIZES, "small": (50, 300, 1000), "smoke": (20, 40)}
 
     def runs(self, scale: str) -> list[Config]:
-        settings = {"trials": 30} if scale == "small" else {}
-        return [
-            at_scale(GeomnistDynamics, scale, n_train=m * 4 // 5, n_val=m // 5, **settings) for m in self.SIZES[scale]
-        ]
+        return [at_scale(GeomnistDynamics, scale, n_train=m * 4 // 5, n_val=m // 5) for m in self.SIZES[scale]]
 
     def draw(self, runs: Runs) -> Drawing:
         import matplotlib.pyplot as plt

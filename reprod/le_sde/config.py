@@ -52,7 +52,7 @@ class GeomnistDynamics(Dynamics):
     n_train: int = param(500, at_least=1, help="training images per class")
     n_val: int = param(500, at_least=1, help="validation images per class")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"trials": 60, "eval_every": 250, "val_images": 240},
+        "small": {"eval_every": 250, "val_images": 240},
         "smoke": {"trials": 6, "iterations": 250, "eval_every": 50, "val_images": 32, "n_train": 20, "n_val": 20},
     }
 
@@ -82,7 +82,7 @@ class CifarDynamics(Dynamics):
     eval_every: int = param(150, at_least=1, help="iterations between two evaluations of all trials; 1: as published")
     checkpoint_every: int = param(6000, at_least=1, identity=False, help="iterations between two checkpoints")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"trials": 50, "eval_every": 600, "val_images": 300},
+        "small": {"eval_every": 600, "val_images": 300},
         "smoke": {
             "trials": 6, "iterations": 600, "eval_every": 100, "val_images": 32, "n_train": 40, "n_val": 20,
             "dataset": "synthetic",
