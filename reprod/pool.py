@@ -157,7 +157,7 @@ def _context(threads: int) -> Any:
 
 def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None) -> None:
     workers = min(options.workers, len(outcomes)) or 1
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, len(os.sched_getaffinity(0)) // workers)
     context = _context(threads)
     environment = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_"))}
     waiting = list(outcomes)
