@@ -22,8 +22,9 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _LOW32 = np.uint64(0xFFFFFFFF)
 
-# NaN and infinities keep their meaning, so that a diverging net is seen
-_jit = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
+# No fast arithmetic: what a compiler may reassociate or contract, it does differently in a process that compiles these
+# functions and in one that loads them from Numba's cache. Strict IEEE arithmetic is as quick here, and has equal bits.
+_jit = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_jit

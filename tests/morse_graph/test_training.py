@@ -1,5 +1,9 @@
 """The compiled epochs against autograd and Keras's Adam; independence of batch, threads and pauses."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -173,3 +177,36 @@ def test_iris_split_is_the_papers():
     np.testing.assert_allclose(both.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(both.std(axis=0), 1, atol=1e-6)
     np.testing.assert_allclose(iris.load("train").train_x.mean(axis=0), 0, atol=1e-6)
+
+
+DIGEST = """
+import hashlib
+from reprod.morse_graph import training
+from reprod.morse_graph.architectures import ARCHITECTURES
+from tests.morse_graph.test_training import samples
+
+for name in ("mnist_L3", "iris_L3"):
+    x, y = samples(name, 60)
+    ensemble = training.build(ARCHITECTURES[name], x, y, batch_size=8)
+    state = ensemble.update(ensemble.init(range(4)), 3)
+    prob, loss = ensemble.predict(state.weights, x, y)
+    for part in (state.weights, state.second_moment, prob, loss):
+        print(name, hashlib.sha256(part.numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_freshly_compiled_and_cached_kernels_have_equal_bits(tmp_path):
+    """A process that compiles, one that loads, and one that finds half of the functions in the cache."""
+    found = []
+    for _ in range(3):
+        command = [sys.executable, "-c", DIGEST]
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        found.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+        if len(found) == 2:
+            for index in tmp_path.rglob("*_epochs*.nbi"):
+                index.unlink()
+            for index in tmp_path.rglob("*_conv_next*.nbi"):
+                index.unlink()
+    assert len(found[0].splitlines()) == 8
+    assert found[0] == found[1] == found[2]
