@@ -6,6 +6,7 @@ network of any kind through torch. Both count hits, not means, so that a batch a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -85,6 +86,18 @@ class Batched:
         return {"networks": self.state}
 
 
+def compile_field(model: OdeClassifier) -> None:
+    """Compile the field in place, its weights' names unchanged; one that cannot be compiled here stays as it is."""
+    parameter = next(model.field.parameters())
+    z = torch.zeros(1, *model.arguments["shape"], dtype=parameter.dtype, device=parameter.device)
+    model.field.compile()
+    try:
+        torch.autograd.grad(model.field(z).sum(), list(model.field.parameters()), allow_unused=True)
+    except Exception as error:  # the compiler's own errors have no common class
+        model.field._compiled_call_impl = None
+        warnings.warn(f"the field is not compiled: {type(error).__name__}: {error}"[:200], stacklevel=2)
+
+
 class Autograd:
     """One network of any kind: x (1, B, ...)."""
 
@@ -92,6 +105,8 @@ class Autograd:
         self.model = model
         self.batch_size = batch_size
         fused = next(model.parameters()).is_cuda
+        if fused:
+            compile_field(model)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=fused)
 
     def gradient(self, x: Tensor, y: Tensor, test: SolverSetting) -> Forward:
