@@ -141,6 +141,16 @@ def fork_direction(found: Array, pair: tuple[int, int]) -> Array:
     return difference / np.linalg.norm(difference)
 
 
+def frame_cosines(found: Array, last: int, width: int = 500) -> Array:
+    """Pairwise cosines of centred class means, which are averaged over the `width` iterations before `last`."""
+    average = estimate.filled(found)[max(0, last - width) : last].mean(axis=0)
+    return drift.cosines(average - average.mean(axis=0))
+
+
+def listed(values: Array) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
 def projections(record: Any, nu: Array, first: int) -> list[Array]:
     """For each class, <nu, logits> of its samples at iterations >= `first`, averaged within each trial."""
     logits = np.asarray(record.array("logits")[:, first:], dtype=float) @ nu
@@ -187,9 +197,14 @@ class Fork:
 
         grid, whole = plot_grid(len(found)), estimate.filled(found)
         late_first = Normalize(0, len(found))
+        ax.computed_zorder = False  # names over points over triangles
         for k, marker in enumerate(MARKERS):
-            points = ax.scatter(*found[grid, k].T, c=grid, cmap="viridis_r", norm=late_first, marker=marker, s=3, lw=0)
-            ax.text(*(1.3 * whole[-200:, k].mean(axis=0)), names(config)[k], fontsize=7.5, ha="center", va="center")
+            points = ax.scatter(
+                *found[grid, k].T, c=grid, cmap="viridis_r", norm=late_first, marker=marker, s=3, lw=0, zorder=2
+            )
+            end = 1.25 * whole[-200:, k].mean(axis=0)
+            white = {"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.8}
+            ax.text(*end, names(config)[k], fontsize=7.5, ha="center", va="center", zorder=3, bbox=white)
         for t in np.linspace(0, len(found) - 1, 20).astype(int):
             lower = max(0, min(t - 5, len(found) - 10))
             corners = whole[lower : lower + 10].mean(axis=0)
@@ -225,12 +240,13 @@ class Fork:
                 )
         for k in range(3):
             line = found[grid, k] @ nu
-            ax.plot(line, grid, color=COLOURS[k], lw=0.9, label=names(config)[k])
+            ax.plot(line, grid, color=COLOURS[k], lw=0.6, alpha=0.8, label=names(config)[k])
             rows += [
                 [title(config), names(config)[k], int(t), float(v)] for t, v in zip(grid[::10], line[::10], strict=True)
             ]
         ax.set(xlabel=r"$T_\nu \bar X^k(t)$", ylabel="iteration t", ylim=(0, len(found)))
-        ax.legend(loc="lower right")
+        for handle in ax.legend(loc="lower right").get_lines():
+            handle.set(lw=2, alpha=1)
         return rows
 
     def claims(self, runs: Runs) -> list[Claim]:
@@ -259,20 +275,19 @@ class Fork:
                         ids=[record.id],
                     )
                 )
-            centred = estimate.filled(found)[-500:].mean(axis=0)
-            cosines = drift.cosines(centred - centred.mean(axis=0))
+            cosines, early = (frame_cosines(found, last) for last in (len(found), len(found) // 5))
             rows.append(
                 near(
                     runs,
                     f"simplex {title(config)}",
                     f"{title(config)}: pairwise cosines of centred class means tend to "
-                    "those of a simplex ETF, -1/2 (largest deviation counts)",
+                    "those of a simplex ETF, -1/2 (the one farthest from it counts)",
                     -0.5,
                     0.2,
                     float(cosines[np.argmax(np.abs(cosines + 0.5))]),
-                    source=f"{PAPER}, abstract and section 4",
+                    source=f"{PAPER}, abstract",
                     ids=[record.id],
-                    reason="cosines " + ", ".join(f"{c:.2f}" for c in cosines),
+                    reason=f"cosines {listed(cosines)}; after a fifth of the iterations {listed(early)}",
                     n=config.trials,
                 )
             )
@@ -316,10 +331,11 @@ class Schematic:
         left.annotate(
             "the sample of this step", drawn, (-1.75, 1.45), fontsize=8, arrowprops={"arrowstyle": "-", "lw": 0.6}
         )
-        left.text(-1.25, -1.15, r"same class: pushed by $\alpha(t)$", color=style.BLUE, ha="center")
-        left.text(1.3, -1.15, r"other class: by $\beta(t)$", color=style.ORANGE, ha="center")
+        left.text(-1.15, -1.2, r"same class: pushed by $\alpha(t)$", color=style.BLUE, ha="center", fontsize=8)
+        left.text(1.2, -1.2, r"other class: by $\beta(t)$", color=style.ORANGE, ha="center", fontsize=8)
         left.set(xlim=(-2.4, 2.2), ylim=(-1.5, 1.8), xticks=[], yticks=[])
         left.grid(False)
+        left.spines[:].set_visible(False)
         letter(left, "a  one step of SGD in feature space")
         t = np.geomspace(1, 1e4, 200)
         rows = []
@@ -542,10 +558,10 @@ class Corruption:
                 ax.plot(t, mean, color=colour, lw=1.1, label=f"{config.p:.3g}")
                 rows += [[config.p, name, int(a), b, c] for a, b, c in zip(t, mean, half, strict=True)]
         axes[0].axhline(math.log(3), color="black", ls=":", lw=0.9)
-        axes[0].set(ylabel="validation loss", xlabel="t", ylim=(0, 1.18))
+        axes[0].set(ylabel="validation loss", xlabel="t", ylim=(0, 1.25))
         axes[0].legend(title="p", loc="lower left", fontsize=6.5, title_fontsize=7, labelspacing=0.25, handlelength=1.2)
         axes[1].axhline(1 / 3, color="black", ls=":", lw=0.9)
-        axes[1].set(ylabel="validation accuracy", xlabel="t", ylim=(0.18, 1.02))
+        axes[1].set(ylabel="validation accuracy", xlabel="t", ylim=(0.1, 1.02))
         table = tails(runs)
         ax = axes[2]
         for column, marker, colour, label in (
@@ -560,7 +576,7 @@ class Corruption:
         ax.axvline(RANDOM_LABELS, color="black", ls=":", lw=0.9)
         trials = sorted({config.trials for config, _ in runs})
         ax.set(xlabel="p", ylabel=f"tail index (R = {', '.join(map(str, trials))})", ylim=(low, high))
-        ax.legend(loc="upper center", ncols=3)
+        ax.legend(loc="upper left", ncols=3, columnspacing=1, handletextpad=0.2)
         for ax, name in zip(axes, "abc", strict=True):
             letter(ax, name)
         for _, entry in table.iterrows():
