@@ -216,29 +216,51 @@ def gather(chosen: Figure, scale: str, store: Store, index: dict[str, dict[str, 
     return Runs(have.found, scale, [f"{record.name} seed {record.seed}: {record.failure}" for record in have.failed])
 
 
-def write(chosen: Figure, runs: Runs, folder: Path) -> list[Path]:
-    """Draw a figure into `folder` as PDF, PNG and CSV; ids of the runs and commits go into the files' metadata."""
+def draw(chosen: Figure, runs: Runs) -> Drawing:
+    """Draw a figure in the common look."""
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     from analysis import style
 
     with style.applied():
-        drawing = chosen.what.draw(runs)
+        return chosen.what.draw(runs)
+
+
+def write(chosen: Figure, runs: Runs, folder: Path) -> list[Path]:
+    """Draw a figure into `folder` as PDF, PNG and CSV; ids of the runs and commits go into the files' metadata."""
+    import matplotlib.pyplot as plt
+
+    drawing = draw(chosen, runs)
+    paths = save(chosen, runs, drawing, folder)
+    plt.close(drawing.figure)
+    return paths
+
+
+def save(chosen: Figure, runs: Runs, drawing: Drawing, folder: Path, endings: str = "pdf png csv") -> list[Path]:
+    """Write a drawn figure; `endings` may also name svg."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{chosen.id}-{runs.scale}" if len(runs) else chosen.id
-    paths = [folder / f"{name}.{ending}" for ending in ("pdf", "png", "csv")]
     facts = _facts(chosen, runs, drawing)
     words = "; ".join(f"{key}: {value}" for key, value in facts.items())
-    pdf = {"Title": facts["figure"], "Subject": facts["source"], "Keywords": words, "CreationDate": None}
-    drawing.figure.savefig(paths[0], metadata=pdf)
-    drawing.figure.savefig(paths[1], dpi=200, metadata={"Software": "reprod", "Title": facts["figure"], **facts})
-    plt.close(drawing.figure)
-    with open(paths[2], "w", newline="") as file:
-        file.writelines(f"# {key}: {value}\n" for key, value in facts.items())
-        drawing.table.to_csv(file, index=False)
+    metadata: dict[str, dict] = {
+        "pdf": {"Title": facts["figure"], "Subject": facts["source"], "Keywords": words, "CreationDate": None},
+        "png": {"Software": "reprod", "Title": facts["figure"], **facts},
+        "svg": {"Title": facts["figure"], "Description": words, "Date": None},
+    }
+    from analysis import style
+
+    paths = []
+    for ending in endings.split():
+        path = folder / f"{name}.{ending}"
+        paths.append(path)
+        if ending == "csv":
+            with open(path, "w", newline="") as file:
+                file.writelines(f"# {key}: {value}\n" for key, value in facts.items())
+                drawing.table.to_csv(file, index=False)
+        else:
+            with style.applied():
+                drawing.figure.savefig(path, dpi=200, metadata=metadata[ending])
     return paths
 
 

@@ -277,6 +277,27 @@ def claims(
 
 
 @app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="folder of the site")] = Path("site"),
+    paper: Annotated[str | None, typer.Option(help="this paper only")] = None,
+    scale: Annotated[str | None, typer.Option(help="default: the largest that has all runs of a figure")] = None,
+    tracking_uri: Uri = None,
+) -> int:
+    """Write a static site: every figure with its runs, every claim with its verdict. It opens from a file."""
+    from reprod import report as report_
+    from reprod.store import Store
+
+    if scale is not None:
+        scale_known(scale)
+    papers = report_.build(Store(tracking_uri), out, scale=scale, paper=paper)
+    for each in papers:
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in each.verdicts.items())
+        print(f"{each.name}: {len(each.rebuilt)} of {len(each.shown)} figures rebuilt; claims: {verdicts or 'none'}")
+    print(f"open {out / 'index.html'}")
+    return 1 if any(shown.error for each in papers for shown in each.shown) else 0
+
+
+@app.command()
 def status(
     repair: Annotated[bool, typer.Option("--repair", help="settle the dead runs as KILLED")] = False,
     all_runs: Annotated[bool, typer.Option("--all", help="list the finished ones, too")] = False,
@@ -342,7 +363,7 @@ def verify(run_id: str, tracking_uri: Uri = None) -> int:
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option(help="a new folder")],
+    out: Annotated[Path, typer.Option(help="a new folder, or that of an earlier export, which is added to")],
     paper: Annotated[str | None, typer.Option(help="runs of this paper")] = None,
     experiment: Annotated[str | None, typer.Option(help="runs of this experiment")] = None,
     tracking_uri: Uri = None,
@@ -357,8 +378,38 @@ def export(
     store = Store(tracking_uri)
     records = store.search(registry.known(experiment) if experiment else None)
     chosen = [record for record in records if paper is None or record.tags.get("reprod.paper") == paper]
-    count = housekeeping.export(store, chosen, out)
-    print(f"{count} runs copied to {out}: `cd {out} && mlflow ui`, or --tracking-uri sqlite:///{out}/mlflow.db")
+    count, passed = housekeeping.export(store, chosen, out)
+    print(
+        f"{count} runs copied to {out}{f', {passed} were there' if passed else ''}: "
+        f"`cd {out} && mlflow ui`, or --tracking-uri sqlite:///{out}/mlflow.db"
+    )
+    return 0
+
+
+@app.command()
+def cite(
+    experiment: Annotated[str | None, typer.Argument(help="an entry point; default: all of them")] = None,
+) -> int:
+    """Print BibTeX of an experiment's paper, of the methods and data that it uses, and of this package."""
+    from reprod import cite as cite_
+    from reprod import registry
+
+    print(cite_.bibtex([registry.known(experiment)] if experiment else list(registry.EXPERIMENTS)))
+    return 0
+
+
+@app.command()
+def checklist(
+    paper: Annotated[str | None, typer.Option(help="this paper only")] = None,
+    tracking_uri: Uri = None,
+) -> int:
+    """Answer the NeurIPS and ACM reproducibility lists from the store, as Markdown."""
+    from analysis.figure import figures as find
+    from reprod import checklist as checklist_
+    from reprod.store import Store
+
+    find(paper)
+    print(checklist_.text(Store(tracking_uri), paper))
     return 0
 
 

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,24 +153,35 @@ def _array_gap(a: np.ndarray, b: np.ndarray) -> float:
 # -- export ---------------------------------------------------------------------------------------------------------
 
 
-def export(store: Store, records: Sequence[Record], out: Path) -> int:
-    """Copy runs with their artifacts and models into a new SQLite store in `out`, under the same run ids.
+def export(store: Store, records: Sequence[Record], out: Path) -> tuple[int, int]:
+    """Copy runs with their artifacts and models into a SQLite store in `out`, under the same run ids.
 
     The copy names its files relative to `out`, so it opens after being moved: `cd OUT && mlflow ui`, or
-    `--tracking-uri sqlite:///OUT/mlflow.db` for the commands of reprod. How many runs were copied.
+    `--tracking-uri sqlite:///OUT/mlflow.db` for the commands of reprod. An export that is there already is added to: a
+    run that it holds is passed over, unless it was unfinished and has ended since. (runs copied, runs passed over)
     """
-    if out.exists() and any(out.iterdir()):
-        raise BadInput(f"--out {out}: the folder is not empty")
+    database = out.absolute() / "mlflow.db"
+    if out.exists() and any(out.iterdir()) and not database.exists():
+        raise BadInput(f"--out {out}: the folder is not empty, and no earlier export")
+    if store.uri == f"sqlite:///{database}":
+        raise BadInput(f"--out {out}: that is the store itself")
     out.mkdir(parents=True, exist_ok=True)
+    chosen = _with_parents(store, records)
+    there = _open_export(database)
+    wanted = [r for r in chosen if r.id not in there or (there[r.id] == "RUNNING" and r.status != "RUNNING")]
+    new_ids: dict[str, str] = {}
     before = os.environ.get("MLFLOW_TRACKING_URI")
     try:
-        client = tracking.connect(f"sqlite:///{out.absolute()}/mlflow.db")
-        new_ids = {record.id: _copy(store, client, record, out) for record in _with_parents(store, records)}
+        client = tracking.connect(f"sqlite:///{database}")
+        for record in wanted:
+            copy = _copy(store, client, record)
+            _forget(database, record.id)
+            new_ids[record.id] = copy
     finally:
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
-    _keep_identities(out / "mlflow.db", new_ids)
-    return len(new_ids)
+        _keep_identities(database, new_ids)
+    return len(wanted), len(chosen) - len(wanted)
 
 
 def _with_parents(store: Store, records: Sequence[Record]) -> list[Record]:
@@ -181,7 +192,7 @@ def _with_parents(store: Store, records: Sequence[Record]) -> list[Record]:
     return list(known.values())
 
 
-def _copy(store: Store, client: Any, record: Record, out: Path) -> str:
+def _copy(store: Store, client: Any, record: Record) -> str:
     from mlflow.entities import Metric, Param, RunTag
 
     info, data = record.entity.info, record.entity.data
@@ -236,28 +247,62 @@ class _current:
             os.environ["MLFLOW_TRACKING_URI"] = self.before
 
 
-def _keep_identities(database: Path, new_ids: dict[str, str]) -> None:
-    """Give the copies the ids of the originals, and make every path relative. MLflow's interface can do neither; this
-    store is ours alone."""
-    folder = str(database.parent.absolute())
-    with sqlite3.connect(database) as connection:
+RUN_COLUMNS = ("run_uuid", "run_id", "source_run_id", "source_id", "destination_id")
+PATH_COLUMNS = ("artifact_uri", "artifact_location")
+
+
+def _columns(connection: sqlite3.Connection, wanted: Sequence[str]) -> list[tuple[str, str]]:
+    """(table, column) for every column of one of these names."""
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return [(t, c[1]) for t in tables for c in connection.execute(f"PRAGMA table_info({t})") if c[1] in wanted]
+
+
+# MLflow's interface can neither choose the id of a run nor move one, so these functions write tables; an export is
+# ours alone.
+
+
+def _open_export(database: Path) -> dict[str, str]:
+    """The runs of an earlier export and their status; its paths become absolute while it is added to."""
+    if not database.exists():
+        return {}
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        for table, column in _columns(connection, PATH_COLUMNS):
+            relative = f"{column} LIKE 'mlruns/%'"
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || {column} WHERE {relative}", (f"{database.parent}/",)
+            )
+        return dict(connection.execute("SELECT run_uuid, status FROM runs"))
+
+
+def _forget(database: Path, run_id: str) -> None:
+    """Remove a run from an export."""
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        for table, column in _columns(connection, RUN_COLUMNS):
+            connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (run_id,))
+    for artifacts in database.parent.glob(f"mlruns/*/{run_id}"):
+        shutil.rmtree(artifacts)
+
+
+def _keep_identities(database: Path, new_ids: Mapping[str, str]) -> None:
+    """Give the copies the ids of the originals, and make every path relative."""
+    folder = f"{database.parent}/"
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("PRAGMA foreign_keys = OFF")
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            ids = [c for c in columns if c in ("run_uuid", "run_id", "source_run_id", "source_id", "destination_id")]
-            for column in ids:
-                for old, new in new_ids.items():
-                    connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (old, new))
-            for column in [c for c in columns if c in ("artifact_uri", "artifact_location")]:
-                connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, '')", (folder + "/",))
-                for old, new in new_ids.items():
-                    connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (new, old))
+        for table, column in _columns(connection, RUN_COLUMNS):
+            known = {value for (value,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}")}
+            swap = [(old, new) for old, new in new_ids.items() if new in known]
+            connection.executemany(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", swap)
+        for table, column in _columns(connection, PATH_COLUMNS):
+            connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, '')", (folder,))
+        renamed = [(new, old, old) for old, new in new_ids.items()]
+        connection.executemany("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?) WHERE run_uuid = ?", renamed)
     for old, new in new_ids.items():
         for artifacts in database.parent.glob(f"mlruns/*/{new}"):
             artifacts.rename(artifacts.with_name(old))
     for description in database.parent.glob("mlruns/*/models/*/artifacts/MLmodel"):
-        text = description.read_text().replace(folder + "/", "")
+        text = whole = description.read_text()
+        text = text.replace(folder, "")
         for old, new in new_ids.items():
             text = text.replace(new, old)
-        description.write_text(text)
+        if text != whole:
+            description.write_text(text)

@@ -173,7 +173,7 @@ def test_an_export_opens_after_being_moved(toy, tmp_path, tmp_path_factory, monk
     run(seeds="0,1")
     source = store.Store()
     originals = {r.id: r for r in source.search("toy")}
-    assert housekeeping.export(source, list(originals.values()), tmp_path / "out") == 3
+    assert housekeeping.export(source, list(originals.values()), tmp_path / "out") == (3, 0)
     assert os.environ["MLFLOW_TRACKING_URI"] == source.uri
     moved = tmp_path_factory.mktemp("another") / "machine"
     (tmp_path / "out").rename(moved)
@@ -195,3 +195,38 @@ def test_an_export_opens_after_being_moved(toy, tmp_path, tmp_path_factory, monk
     child = next(r for r in copies.values() if r.seed == 0)
     assert mlflow.pyfunc.load_model(f"runs:/{child.id}/model").predict(np.zeros((3, 2), np.float32)).shape == (3, 1)
     mlflow.set_tracking_uri(None)
+
+
+def test_exports_of_several_stores_into_one_folder_make_one_store(toy, tmp_path, empty_store, monkeypatch):
+    from reprod.errors import BadInput
+
+    out = tmp_path / "together"
+    run(seeds="0,1")
+    first = store.Store()
+    assert housekeeping.export(first, first.search("toy"), out) == (3, 0)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mlflow.db").write_bytes(empty_store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other/mlflow.db")
+    run(rate="0.5")
+    unfinished = tracking.open_run(resolve(toy.Toy, {"rate": "0.7"}))
+    unfinished.log(1, {"walk/position": 1.0})
+    second = store.Store()
+    assert housekeeping.export(second, second.search("toy"), out) == (2, 0)
+    unfinished.log(2, {"walk/position": 2.0})
+    unfinished.finish()
+    unfinished.close()
+    assert housekeeping.export(second, second.search("toy"), out) == (1, 1), "what has ended since is copied again"
+    assert housekeeping.export(first, first.search("toy"), out) == (0, 3)
+    both = store.Store(f"sqlite:///{out}/mlflow.db")
+    merged = {r.id: r for r in both.search("toy")}
+    assert merged.keys() == {r.id for source in (first, second) for r in source.search("toy")}
+    assert {r.status for r in merged.values()} == {"FINISHED"}
+    assert list(merged[unfinished.run_id].history("walk/position")) == [1.0, 2.0]
+    for record in merged.values():
+        assert record.entity.info.artifact_uri == f"mlruns/toy/{record.id}/artifacts"
+        if record.seed is not None and record.id != unfinished.run_id:
+            assert record.array("path").shape == (60,)
+    with pytest.raises(BadInput, match="the store itself"):
+        housekeeping.export(both, both.search(), out)
+    with pytest.raises(BadInput, match="no earlier export"):
+        housekeeping.export(first, [], tmp_path / "other" / "mlruns")
