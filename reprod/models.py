@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import json
 import logging
+import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,11 @@ def load_weights(folder: Path) -> torch.nn.Module:
     if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
         raise BadInput(f"this version of reprod has no model {spec['class']}")
     model = kind(**spec["arguments"])
-    model.load_state_dict(torch.load(folder / "state.pt", map_location="cpu", weights_only=True))
+    try:
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise BadInput(f"{folder.name}/state.pt holds more than weights: it is not loaded") from None
+    model.load_state_dict(state)
     return model.eval()
 
 

@@ -335,7 +335,7 @@ class MlflowRun(Run):
         self.run_id = run_id
         self.outbox = outbox
         self.parent = parent
-        self.began = time.time()
+        self.began = time.monotonic()
         self.latest: dict[str, float] = {}
         self.work = cache_dir() / "runs" / run_id
         self._done = False
@@ -537,7 +537,7 @@ class MlflowRun(Run):
                 child.settle(status, reason)
         outcome = "diverged" if self.diverged else status.lower()
         self._send("tags", tags={"reprod.outcome": outcome, "reprod.failure": reason[:8000]})
-        self._send("metrics", points=[["seconds", time.time() - self.began, int(time.time() * 1000), 0]])
+        self._send("metrics", points=[["seconds", time.monotonic() - self.began, int(time.time() * 1000), 0]])
         self._send("status", status=status, end=int(time.time() * 1000))
 
     def close(self, patience: float | None = None) -> bool:
