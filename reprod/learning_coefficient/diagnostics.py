@@ -58,13 +58,16 @@ def drift(trace: np.ndarray) -> tuple[float, float]:
     return change, change / math.sqrt(squared) if squared > 0 else (0.0 if change == 0 else math.inf)
 
 
-def first_divergence(trace: np.ndarray, initial: float) -> np.ndarray:
-    """Index of the first loss of each chain that is not finite or absurdly large, -1 where there is none.
+def first_divergence(energy: np.ndarray, kept: np.ndarray, limit: float) -> np.ndarray:
+    """Index of the first draw of each chain that is not finite, or beyond `limit` in a chain that stays there on
+    average; -1 where there is none.
 
     Args:
-        trace: losses, (chains, draws).
-        initial: the loss at w*, the scale against which 10^8 counts as absurd.
+        energy: ``nbeta (L_t - L_n(w*))``, (chains, draws).
+        kept: those behind the burn-in. One draw may be far out, because its minibatch was; their mean may not.
+        limit: energy that no stable chain has on average.
     """
-    with np.errstate(invalid="ignore"):
-        bad = ~(np.abs(trace) <= 1e8 * (1.0 + abs(initial)))
-    return np.where(bad.any(axis=1), bad.argmax(axis=1), -1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        lost = ~np.isfinite(energy)
+        gone = lost | ((energy > limit) & (kept.mean(axis=1) > limit)[:, None])
+    return np.where(gone.any(axis=1), gone.argmax(axis=1), -1)

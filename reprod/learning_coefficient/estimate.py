@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-import warnings as warnings_module
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +33,7 @@ from reprod.training import torch_stream
 SAMPLERS = {"sgld": sgld.build, "mala": mala.build}
 TRACES = ("before", "after")
 TRACE_LOSSES = ("batch", "full")
+RUNAWAY = 1000  # a chain whose energy is this many times D, which holds it near D/2 where it is stable, has diverged
 CHECK_EVERY = 200  # steps between two looks at whether any chain is still finite: each look waits for the device
 
 
@@ -241,7 +242,10 @@ def sample(
         chains.step(step)
         if chains.dead:
             break
-    return chains.estimate()
+    found = chains.estimate()
+    for sentence in found.warnings:
+        warnings.warn(sentence, stacklevel=3)
+    return found
 
 
 class Chains:
@@ -379,10 +383,10 @@ def summarise(
 ) -> LlcEstimate:
     """Losses to an estimate. `initial_loss` is a number, or one per chain where chains sit at several parameters."""
     baseline = np.broadcast_to(np.asarray(initial_loss, dtype=np.float64), (len(trace),))
-    diverged_at = first_divergence(trace, float(baseline.max()))
-    good = diverged_at < 0
     energy = nbeta * (trace.astype(np.float64) - baseline[:, None])
     kept = energy[:, kept_from(trace.shape[1], settings.burn_in) :]
+    diverged_at = first_divergence(energy, kept, RUNAWAY * dimension)
+    good = diverged_at < 0
     per_chain = np.where(good, np.where(good[:, None], kept, 0.0).mean(axis=1), np.nan)
     llc = float(per_chain[good].mean()) if good.any() else math.nan
     error = standard_error(kept[good]) if good.any() else math.nan
@@ -390,8 +394,8 @@ def summarise(
     if not good.all():
         first = int(diverged_at[~good].min()) * settings.trace_every
         found.append(
-            f"{(~good).sum()} of {len(good)} chains diverged, the first at step {first}, and are left out; lower"
-            f" step_size (now {settings.step_size:g})"
+            f"{(~good).sum()} of {len(good)} chains diverged, the first at step {first}, and are left out, and what is"
+            f" left is biased by that; lower step_size (now {settings.step_size:g})"
         )
     if good.any():
         change, errors = drift(energy[good])
@@ -407,8 +411,6 @@ def summarise(
                 f"the estimate exceeds D/2 = {dimension / 2:g}, which no learning coefficient does: step_size is too"
                 " large, or the parameters are not at a minimum"
             )
-    for sentence in found:
-        warnings_module.warn(sentence, stacklevel=3)
     return LlcEstimate(
         llc=llc,
         standard_error=error,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from itertools import pairwise
 from typing import Any
 
@@ -177,8 +178,15 @@ def _report_estimate(run: Run, found: LlcEstimate, prefix: str, *, trace_name: s
         about = "Metropolis acceptance probability; record_steps holds their steps"
         run.array(f"{prefix}_acceptance", values, axes=("chain", "record"), about=about)
         run.array(f"{prefix}_acceptance_steps", found.acceptance_steps, axes=("record",), about="steps of the records")
+    _note_warnings(run, found, f"{prefix}.warnings")
+
+
+def _note_warnings(run: Run, found: LlcEstimate, name: str) -> None:
+    """Reasons for doubt are kept with the run; that chains diverged is also said at once."""
     if found.warnings:
-        run.note(f"{prefix}.warnings", " | ".join(found.warnings))
+        run.note(name, " | ".join(found.warnings))
+    if found.diverged:
+        warnings.warn(f"{run.config.title()}: {found.warnings[0]}", stacklevel=2)
 
 
 # -- E3: saddle-to-saddle dynamics ------------------------------------------------------------------------------------
@@ -352,8 +360,7 @@ def _resnet_curve(config: ResnetLlcCurve, run: Run) -> None:
             "llc/estimate": found.llc, "train/loss": values["train_loss"], "train/accuracy": values["train_accuracy"],
             "test/loss": values["test_loss"], "test/accuracy": values["test_accuracy"],
         }))  # fmt: skip
-        if found.warnings:
-            run.note(f"llc.warnings.{iteration}", " | ".join(found.warnings))
+        _note_warnings(run, found, f"llc.warnings.{iteration}")
     run.array("step", np.array(recorded) + 1, axes=("row",), unit="training steps", about="step of each row")
     for name, column in table.items():
         run.array(name, column, axes=("row",), about=f"{name} at each row's step")
@@ -368,11 +375,13 @@ def _resnet_estimate(config: ResnetLlcCurve, model: ResNet18, pixels: Tensor, la
         model.eval()
         with torch.no_grad():
             targets = torch.cat([model(x).softmax(1) for x in pixels.split(1000)])
-    return estimate_llc(
-        model, cross_entropy, (pixels, targets), batch_chains=pixels.is_cuda, rows_at_once=1000,
-        step_size=config.step_size, num_steps=config.num_steps, chains=config.chains, gamma=config.gamma,
-        batch_size=config.sgld_batch_size, burn_in=config.burn_in, seed=seed,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are kept with the run
+        return estimate_llc(
+            model, cross_entropy, (pixels, targets), batch_chains=pixels.is_cuda, rows_at_once=1000,
+            step_size=config.step_size, num_steps=config.num_steps, chains=config.chains, gamma=config.gamma,
+            batch_size=config.sgld_batch_size, burn_in=config.burn_in, seed=seed,
+        )  # fmt: skip
 
 
 def _penalty(params: list[torch.nn.Parameter], l2: float) -> Tensor | float:

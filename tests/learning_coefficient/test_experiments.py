@@ -19,7 +19,7 @@ from reprod.learning_coefficient.config import (
 from reprod.learning_coefficient.exact import dln_learning_coefficient
 from reprod.run import Run
 
-pytestmark = pytest.mark.filterwarnings("ignore:not equilibrated", "ignore:the estimate")
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # doubts about an estimate are kept with the run
 
 
 def last(run, name):

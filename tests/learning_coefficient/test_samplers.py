@@ -173,6 +173,29 @@ def test_diverged_chains_are_reported_and_left_out():
     assert got.llc == pytest.approx(alone.per_chain[[0, 1, 3]].mean(), rel=1e-6)
 
 
+def test_a_chain_that_ran_away_to_finite_numbers_has_diverged_too():
+    """The loss levels off far out, so that an unstable chain stays finite."""
+    potential = Formula(2, lambda w: 1e5 * torch.tanh(w.square().sum(-1) / 1e4))
+    factors = torch.tensor([[1.0], [1e6], [1.0]]).expand(3, 2)
+    settings = Sampling(nbeta=1.0, batch_size=None, gamma=0.0, step_size=1e-3, num_steps=400, chains=3, burn_in=0.2)
+    with pytest.warns(UserWarning, match="1 of 3 chains diverged"):
+        got = sample(potential, torch.zeros(2), settings, preconditioner=factors)
+    assert np.isfinite(got.loss_trace).all()
+    assert got.diverged_at[1] > 0
+    assert got.llc == pytest.approx(np.nanmean(got.per_chain))
+    assert got.llc < 2
+
+
+def test_single_wild_minibatches_are_no_divergence():
+    from reprod.learning_coefficient.diagnostics import first_divergence
+
+    energy = np.random.default_rng(0).normal(1.0, 1.0, (2, 400))
+    energy[0, 10] = 3e3
+    assert first_divergence(energy, energy[:, 200:], 1000.0).tolist() == [-1, -1]
+    energy[1, 300] = np.inf
+    assert first_divergence(energy, energy[:, 200:], 1000.0).tolist() == [-1, 300]
+
+
 def test_all_chains_diverged_gives_nan_and_stops_early():
     potential = Formula(2, lambda w: 0.5 * 100 * w.square().sum(-1))
     with pytest.warns(UserWarning, match="2 of 2 chains diverged"):
