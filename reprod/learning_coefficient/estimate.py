@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,9 @@ class Sampling:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}")
         for name in ("num_steps", "chains", "trace_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name} must be a whole number, at least 1, got {value}")
         if not (self.step_size > 0 and math.isfinite(self.step_size)):
             raise ValueError(f"step_size must be a positive number, got {self.step_size}")
         if not (self.gamma >= 0 and math.isfinite(self.gamma)):
@@ -220,7 +222,13 @@ def estimate_llc(
         for name, factor in preconditioner.items():
             if name not in potential.slices:
                 raise ValueError(f"preconditioner names {name!r}, but the parameters are {', '.join(potential.slices)}")
-            factors[potential.slices[name]] = torch.as_tensor(factor, dtype=factors.dtype).reshape(-1)
+            given, place = torch.as_tensor(factor, dtype=factors.dtype), potential.slices[name]
+            if given.numel() not in (1, factors[place].numel()):
+                raise ValueError(
+                    f"the preconditioner of {name!r} has {given.numel()} entries, the parameter"
+                    f" {factors[place].numel()}"
+                )
+            factors[place] = given.reshape(-1).to(factors.device)
     return sample(potential, potential.centre, settings, preconditioner=factors)
 
 
@@ -394,8 +402,9 @@ def summarise(
     if not good.all():
         first = int(diverged_at[~good].min()) * settings.trace_every
         found.append(
-            f"{(~good).sum()} of {len(good)} chains diverged, the first at step {first}, and are left out, and what is"
-            f" left is biased by that; lower step_size (now {settings.step_size:g})"
+            f"{(~good).sum()} of {len(good)} chains diverged, the first at step {first}, and are left out"
+            + (", which biases the estimate" if good.any() else "")
+            + f"; lower step_size (now {settings.step_size:g})"
         )
     if good.any():
         change, errors = drift(energy[good])
