@@ -264,6 +264,23 @@ def save(chosen: Figure, runs: Runs, drawing: Drawing, folder: Path, endings: st
     return paths
 
 
+def log(chosen: Figure, runs: Runs, paths: Sequence[Path], store: Store) -> None:
+    """Keep drawn files in the store, where the MLflow page shows them: caption, claims and runs in the description."""
+    from reprod import tracking
+
+    scale = runs.scale if len(runs) else "theory"
+    claims = [f"| {c.statement} | {c.published} | {c.ours} | {c.verdict} |" for c in chosen.claims(runs)]
+    head = ["| claim | published | ours | verdict |", "|---|---|---|---|"] if claims else []
+    links = [f"[{r.name}](#/experiments/{r.entity.info.experiment_id}/runs/{r.id})" for r in runs.records[:50]]
+    more = [f"and {len(runs.records) - 50} more"] if len(runs.records) > 50 else []
+    command = f"reprod reproduce --figure {chosen.id}" + (f" --scale {runs.scale}" if runs.scale != "paper" else "")
+    note = [f"**{chosen.source}.** {chosen.caption}", "\n".join([*head, *claims]), f"Make it again: `{command}`"]
+    note += [f"Runs behind it: {', '.join([*links, *more])}"] if links else []
+    tags = {"reprod.paper": chosen.paper, "reprod.figure": chosen.id, "reprod.scale": scale,
+            "mlflow.note.content": "\n\n".join(filter(None, note))[:8000]}  # fmt: skip
+    tracking.log_figure(store.client, tags, paths, runs.records)
+
+
 def _facts(chosen: Figure, runs: Runs, drawing: Drawing) -> Mapping[str, str]:
     from reprod import project
 

@@ -90,11 +90,13 @@ def figures(
     figure: FigureId = None,
     scale: Scale = "paper",
     out: Annotated[Path, typer.Option(help="folder for PDF, PNG and CSV")] = Path("figures"),
+    log: Annotated[bool, typer.Option("--log", help="keep them in the store, too, for the MLflow page")] = False,
     tracking_uri: Uri = None,
 ) -> int:
     """Rebuild figures from the runs in the store, and from nothing else."""
     from analysis.figure import figures as find
     from analysis.figure import gather, write
+    from analysis.figure import log as log_
     from reprod.store import Store
 
     scale_known(scale)
@@ -104,10 +106,13 @@ def figures(
     lacking = []
     for each in chosen:
         try:
-            paths = write(each, gather(each, scale, store, index), out)
+            runs = gather(each, scale, store, index)
+            paths = write(each, runs, out)
         except BadInput as error:
             lacking.append(str(error))
             continue
+        if log:
+            log_(each, runs, paths, store)
         print(f"{each.id}: {', '.join(str(path) for path in paths)}")
     for complaint in lacking:
         print(complaint)

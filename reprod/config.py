@@ -123,10 +123,13 @@ class Config:
         return " ".join(["reprod run", self.experiment, *(f"-P {name}={text}" for name, text in self.given().items())])
 
     def title(self) -> str:
-        """A name that a person recognises in a list of runs."""
-        names = {name: text for name, text in self.given().items() if name not in ("scale", "data_dir", "device")}
-        words = [self.experiment, *(f"{name}={text}" for name, text in names.items())]
-        return " ".join([*words, f"({self.scale})"])[:250]
+        """A name that a person recognises in a list of runs: what differs comes first, for lists cut names off."""
+        given = self.given()
+        seeds = given.pop("seeds", "")
+        names = {name: text for name, text in given.items() if name not in ("scale", "data_dir", "device")}
+        words = [f"seed={seeds}"] if seeds.isdigit() else []
+        words += [*(f"{name}={text}" for name, text in names.items()), self.experiment, f"({self.scale})"]
+        return " ".join(words + ([f"seeds={seeds}"] if "," in seeds else []))[:250]
 
 
 C = TypeVar("C", bound=Config)

@@ -40,7 +40,7 @@ def sweep(experiment: str, values: Mapping[str, str], options: pool.Options, aga
 def reproduce(chosen: Sequence[Figure], scale: str, options: pool.Options, out: Path, dry_run: bool) -> int:
     """Run what the figures lack, draw them, check the claims. 1 if something failed or is still missing."""
     from analysis.claims import check, show
-    from analysis.figure import gather, write
+    from analysis.figure import gather, log, write
 
     configs = plan.figure_configs(chosen, scale)
     pool.check(options)
@@ -56,7 +56,9 @@ def reproduce(chosen: Sequence[Figure], scale: str, options: pool.Options, out: 
     store, index, missing = Store(), plan.Index(), 0
     for each in chosen:
         try:
-            paths = write(each, gather(each, scale, store, index), out)
+            runs = gather(each, scale, store, index)
+            paths = write(each, runs, out)
+            log(each, runs, paths, store)
             print(f"{each.id}: {', '.join(map(str, paths))}")
         except BadInput as error:
             missing += 1

@@ -119,7 +119,8 @@ def experiment_id(client: MlflowClient, name: str) -> str:
             )
         return found.experiment_id
     try:
-        return client.create_experiment(name, artifact_location=_beside_store(client.tracking_uri, name))
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # its page shows runs and models, not chats
+        return client.create_experiment(name, artifact_location=_beside_store(client.tracking_uri, name), tags=kind)
     except MlflowException:  # another process was faster
         if (found := client.get_experiment_by_name(name)) is None:
             raise
@@ -598,6 +599,25 @@ def sweep(experiment: str, title: str, identity: str, note: str) -> Iterator[str
         raise
     finally:
         client.set_terminated(run_id, status)
+
+
+def log_figure(client: MlflowClient, tags: Mapping[str, str], paths: Sequence[Path], records: Sequence[Any]) -> str:
+    """Keep a drawn figure as a run of the MLflow experiment `figures`, one for each figure and scale, and name it in the
+    tag `reprod.figures` of the runs behind it. Drawn again, it takes the place of the old one. The run's id."""
+    place = experiment_id(client, "figures")
+    name = f"{tags['reprod.figure']} ({tags['reprod.scale']})"
+    same = " AND ".join(f"tags.`{key}` = '{tags[key]}'" for key in ("reprod.figure", "reprod.scale"))
+    found = client.search_runs([place], same, max_results=1)
+    run_id = found[0].info.run_id if found else client.create_run(place, run_name=name).info.run_id
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    for path in paths:
+        client.log_artifact(run_id, str(path))
+    client.set_terminated(run_id, "FINISHED")
+    for record in records:
+        known = record.tags.get("reprod.figures", "").split(", ")
+        if name not in known:
+            client.set_tag(record.id, "reprod.figures", ", ".join(filter(None, [*known, name]))[:8000])
+    return run_id
 
 
 @contextlib.contextmanager

@@ -65,7 +65,8 @@ def test_spelling_and_command_round_trip():
     config = resolve(Toy, {"scale": "small", "factors": "0.1,1,10", "seeds": "3,4", "step_size": "1e-3"})
     assert from_spelled(Toy, config.spelled()) == config
     assert config.command() == "reprod run toy -P scale=small -P seeds=3,4 -P step_size=0.001 -P factors=0.1,1,10"
-    assert config.title() == "toy seeds=3,4 step_size=0.001 factors=0.1,1,10 (small)"
+    assert config.title() == "step_size=0.001 factors=0.1,1,10 toy (small) seeds=3,4"
+    assert config.for_seed(3).title() == "seed=3 step_size=0.001 factors=0.1,1,10 toy (small)"
     assert [spell(v) for v in (None, True, 0.001, 1.0, 1e-7, (), ("a", "b"))] == [
         "none", "true", "0.001", "1", "1e-07", "none", "a,b",
     ]  # fmt: skip
