@@ -53,29 +53,32 @@ def simulate(
 
     Each step is exact in the drift and adds sigma N(0, 1) to every sample. Within a class only the mean moves, so means
     and deviations are kept apart and a step costs one mean; the deviations receive the noise of many steps at once.
+    Means are kept by mode and relative to the grand mean, which may outgrow every gap by more than double precision.
     """
     K, n, R = classes, samples, replicas
     modes = _projections(model, alpha, beta, K)
     features = gap * directions(K)[:, None] + spread * rng.standard_normal((R, K, n, K))
     mean = features.mean(axis=2)
     within = features - mean[:, :, None]
+    parts = [mean.reshape(R, -1) @ projection.T for _, projection in modes]
     times = np.unique(np.geomspace(1, iterations, points).astype(int))
     ratio, cosine = np.empty((R, len(times))), np.empty((R, len(times)))
     now = 1
     for m, end in enumerate(times):
         if end > now:
-            mean = _advance(mean, now, end, exponent, modes, sigma / np.sqrt(n), rng)
+            parts = _advance(parts, now, end, exponent, modes, sigma / np.sqrt(n), rng)
             noise = rng.standard_normal(within.shape)
             within += sigma * np.sqrt(end - now) * (noise - noise.mean(axis=2, keepdims=True))
             now = end
+        mean = sum(parts).reshape(R, K, K)
         ratio[:, m] = _gap(mean) / np.sqrt((within**2).sum(axis=2).mean(axis=(1, 2)) / (n - 1))
-        cosine[:, m] = cosines(mean - mean.mean(axis=1, keepdims=True)).mean(axis=1)
+        cosine[:, m] = cosines(mean).mean(axis=1)
     return Trace(times, ratio, cosine, mean[:, :, None] + within)
 
 
 def _projections(model: str, alpha: float, beta: float, K: int) -> list[tuple[float, Array]]:
-    """M(1) = sum of rate times projection (K^2, K^2) over its modes, completed to the identity by rate 0. One set
-    serves all times, since M(t) = t^-r M(1)."""
+    """Modes of the drift of *centred* class means, C M(1) = sum of rate times projection (K^2, K^2), where C subtracts
+    the grand mean; completed to C by rate 0. One set serves all times, since M(t) = t^-r M(1)."""
     first, second = (float(rate) for rate in rates(model, np.asarray(alpha), np.asarray(beta), K))
     units = np.eye(K * K).reshape(-1, K, K)
     if model == "I":
@@ -87,30 +90,30 @@ def _projections(model: str, alpha: float, beta: float, K: int) -> list[tuple[fl
         second = second or 1e-12  # where it vanishes, this mode grows linearly: so does expm1(1e-12 S)/1e-12
         moved = (alpha - beta) * v[..., None] * u + beta * (v @ u)[:, None, :]
         parts = mbar[:, None, None] * u, moved / (K * second)
-    P1, P2 = (part.reshape(K * K, K * K).T for part in parts)
-    return [(first, P1), (second, P2), (0.0, np.eye(K * K) - P1 - P2)]
+    P1, P2, all_of = (gaps(part)[1].reshape(K * K, K * K).T for part in (*parts, units))
+    P2[np.abs(P2) < 1e-12] = 0  # exactly, where this mode moves the grand mean alone
+    return [(first, P1), (second, P2), (0.0, all_of - P1 - P2)]
 
 
 def _advance(
-    mean: Array,
+    parts: list[Array],
     first: int,
     last: int,
     r: float,
     modes: list[tuple[float, Array]],
     noise: float,
     rng: np.random.Generator,
-) -> Array:
-    """Class means (R, K, K) from time `first` to `last`, one unit step after the other."""
+) -> list[Array]:
+    """Each mode's part (R, K^2) of the centred class means from time `first` to `last`, one unit step after another."""
     t = np.arange(first, last + 1, dtype=float)
     integral = np.diff(np.log(t) if r == 1 else t ** (1 - r) / (1 - r))
-    kicks = noise * rng.standard_normal((last - first, len(mean), mean[0].size))
-    total = np.zeros((len(mean), mean[0].size))
-    for rate, projection in modes:
-        z = mean.reshape(len(mean), -1) @ projection.T
+    kicks = noise * rng.standard_normal((last - first, *parts[0].shape))
+    moved = []
+    for part, (rate, projection) in zip(parts, modes, strict=True):
         for factor, kick in zip(np.exp(rate * integral), kicks @ projection.T, strict=True):
-            z = factor * z + kick
-        total += z
-    return total.reshape(mean.shape)
+            part = factor * part + kick
+        moved.append(part)
+    return moved
 
 
 def _gap(mean: Array) -> Array:

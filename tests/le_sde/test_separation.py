@@ -56,10 +56,19 @@ def test_separable_is_about_hyperplanes():
 
 
 @pytest.mark.parametrize("model", ["I", "L"])
-def test_projections_rebuild_the_drift(model):
+def test_projections_rebuild_the_drift_of_centred_means(model):
     from reprod.le_sde.drift import drift_matrix
 
+    centre = np.kron(np.eye(4) - 1 / 4, np.eye(4))
     modes = separation._projections(model, 1.2, -0.3, 4)
-    np.testing.assert_allclose(sum(rate * P for rate, P in modes), drift_matrix(model, 1.2, -0.3, 4), atol=1e-14)
-    for _, P in modes:
-        np.testing.assert_allclose(P @ P, P, atol=1e-13)
+    wanted = centre @ drift_matrix(model, 1.2, -0.3, 4)
+    np.testing.assert_allclose(sum(rate * P for rate, P in modes), wanted, atol=1e-14)
+    np.testing.assert_allclose(sum(P for _, P in modes), centre, atol=1e-14)
+
+
+def test_a_grand_mean_beyond_double_precision_hides_no_gap():
+    """alpha = beta: gaps stay, while the grand mean grows like exp(0.5 t^0.4/0.4)."""
+    found = trace("I", 0.6, alpha=0.5, beta=0.5, sigma=1e-6, gap=8.0, iterations=20_000)
+    assert np.isfinite(found.features).all()
+    np.testing.assert_allclose(found.ratio[:, -1], found.ratio[:, 0], rtol=1e-2)
+    assert all(separation.separable(features) for features in found.features)
