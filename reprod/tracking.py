@@ -602,8 +602,8 @@ def sweep(experiment: str, title: str, identity: str, note: str) -> Iterator[str
 
 
 def log_figure(client: MlflowClient, tags: Mapping[str, str], paths: Sequence[Path], records: Sequence[Any]) -> str:
-    """Keep a drawn figure as a run of the MLflow experiment `figures`, one for each figure and scale, and name it in the
-    tag `reprod.figures` of the runs behind it. Drawn again, it takes the place of the old one. The run's id."""
+    """Keep a drawn figure as a run of the MLflow experiment `figures`, one for each figure and scale, and name it in
+    the tag `reprod.figures` of the runs behind it. Drawn again, it takes the place of the old one. The run's id."""
     place = experiment_id(client, "figures")
     name = f"{tags['reprod.figure']} ({tags['reprod.scale']})"
     same = " AND ".join(f"tags.`{key}` = '{tags[key]}'" for key in ("reprod.figure", "reprod.scale"))

@@ -10,6 +10,9 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import pytest
 
+from reprod import launch, plan, registry
+from reprod.config import at_scale
+from reprod.store import Store
 from reprod.tracking import connect
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -36,3 +39,35 @@ def store_uri(tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
     monkeypatch.chdir(tmp_path)
     return uri
+
+
+STORES: dict[str, Path] = {}  # one for each paper, made when its first test asks
+
+
+@pytest.fixture
+def smoke_store(paper: str, tmp_path_factory: pytest.TempPathFactory, empty_store: bytes, monkeypatch) -> Store:
+    """A store with every run that some figure of the paper needs at smoke scale. Tests that ask for it belong to the
+    xdist group of the paper, so that one worker makes it once."""
+    new = paper not in STORES
+    if new:
+        STORES[paper] = tmp_path_factory.mktemp(paper)
+        (STORES[paper] / "mlflow.db").write_bytes(empty_store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{STORES[paper]}/mlflow.db")
+    monkeypatch.setenv("REPROD_CACHE", str(STORES[paper] / "cache"))
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    monkeypatch.chdir(STORES[paper])
+    if new:
+        _fill(paper)
+    return Store()
+
+
+def _fill(paper: str) -> None:
+    from analysis.figure import figures
+
+    configs = plan.figure_configs(figures(paper), "smoke")
+    lonely = {name for name, (of, *_) in registry.EXPERIMENTS.items() if of == paper} - {c.experiment for c in configs}
+    configs += [at_scale(registry.config_class(name), "smoke") for name in sorted(lonely)]
+    while jobs := plan.make(configs, Store()).jobs:  # an experiment may read the runs of another: another round
+        statuses = [launch.guarded(lambda job=job: launch.execute(job.config)) for job in jobs]
+        assert not all(statuses), [job.title for job in jobs]

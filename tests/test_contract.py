@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from analysis.figure import figures, gather, write
-from reprod import launch, mlproject, plan, registry, tracking
-from reprod.config import at_scale, parameter_table, resolve, scaled_parameters
+from reprod import launch, mlproject, registry, tracking
+from reprod.config import parameter_table, resolve, scaled_parameters
 from reprod.store import Record, Store
 from tests.workers import die_at_first_checkpoint, processes
 
@@ -27,35 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = list(registry.EXPERIMENTS)
 PAPERS = list(dict.fromkeys(paper for paper, *_ in registry.EXPERIMENTS.values()))
 FIGURES = [figure for paper in PAPERS for figure in figures(paper)]
-
-
-STORES: dict[str, Path] = {}  # one for each paper, made when its first test asks
-
-
-@pytest.fixture
-def smoke_store(paper: str, tmp_path_factory: pytest.TempPathFactory, empty_store: bytes, monkeypatch) -> Store:
-    """A store with every run that some figure of the paper needs at smoke scale."""
-    new = paper not in STORES
-    if new:
-        STORES[paper] = tmp_path_factory.mktemp(paper)
-        (STORES[paper] / "mlflow.db").write_bytes(empty_store)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{STORES[paper]}/mlflow.db")
-    monkeypatch.setenv("REPROD_CACHE", str(STORES[paper] / "cache"))
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-    monkeypatch.chdir(STORES[paper])
-    if new:
-        _fill(paper)
-    return Store()
-
-
-def _fill(paper: str) -> None:
-    configs = plan.figure_configs(figures(paper), "smoke")
-    lonely = {name for name, (of, *_) in registry.EXPERIMENTS.items() if of == paper} - {c.experiment for c in configs}
-    configs += [at_scale(registry.config_class(name), "smoke") for name in sorted(lonely)]
-    while jobs := plan.make(configs, Store()).jobs:  # an experiment may read the runs of another: another round
-        statuses = [launch.guarded(lambda job=job: launch.execute(job.config)) for job in jobs]
-        assert not all(statuses), [job.title for job in jobs]
 
 
 def in_groups(names: list) -> list:

@@ -29,7 +29,7 @@ def test_a_run_leaves_what_the_contract_says(toy):
     assert record.status == "FINISHED"
     assert record.entity.data.params == record.config.spelled()
     assert record.config.rate == 0.25 and record.seed == 3
-    assert record.name == "toy seeds=3 rate=0.25 (paper)"
+    assert record.name == "seed=3 rate=0.25 toy (paper)"
     for tag in (
         "paper",
         "experiment",
