@@ -916,7 +916,8 @@ def own_logit(found: Array, width: int = 90, std: float = 30) -> tuple[Array, Ar
 )
 class PhaseTransition:
     """The phase transition itself, which the first implementation never showed: LE-SDE with alpha - beta = (K/2) t^-r.
-    a: smallest gap of class means over the within-class spread against t, median of the replicas. b: the same against
+    a: smallest gap of class means over the within-class spread against t, median of the replicas; where all decays, the
+    gap of two sample means by chance is left. b: the same against
     the exponent r at several horizons; the curves cross at r = 1. c: share of systems that hyperplanes separate at the
     end, for both models, and without local elasticity (alpha = beta)."""
 
@@ -937,8 +938,8 @@ class PhaseTransition:
         for colour, exponent, curve in zip(style.shades(len(r)), r, ratio, strict=True):
             axes[0].loglog(t, curve, color=colour, lw=1, label=f"{exponent:g}")
             rows += [["I", exponent, int(a), b] for a, b in zip(t[::4], curve[::4], strict=True)]
-        axes[0].set(xlabel="t", ylabel="gap / spread", ylim=(0.01, 1e3))
-        axes[0].legend(title="r", ncols=2, fontsize=6.5, title_fontsize=7, loc="upper left")
+        axes[0].set(xlabel="t", ylabel="gap / spread", ylim=(0.005, 1e3))
+        axes[0].legend(title="r", ncols=4, fontsize=6.5, title_fontsize=7, loc="lower left", columnspacing=1)
         horizons = [h for h in (100, 1000, 10_000, 100_000) if h < 1.01 * t[-1]]
         horizons += [] if horizons and horizons[-1] > 0.7 * t[-1] else [int(t[-1])]
         for colour, horizon in zip(style.CYCLE, horizons, strict=False):
@@ -955,9 +956,8 @@ class PhaseTransition:
         for colour, (label, chosen, marker) in zip(style.CYCLE, cases, strict=False):
             ((_, (found, *_)),) = runs.where(**chosen)
             share = np.asarray(found.array("separable")).mean(axis=1)
-            axes[2].plot(
-                np.asarray(found.array("exponents")), share, marker + "-", color=colour, ms=4, lw=1, label=label
-            )
+            look = {"color": colour, "ms": 8 if marker == "o" else 4, "mfc": "none" if marker == "o" else colour}
+            axes[2].plot(np.asarray(found.array("exponents")), share, marker + "-", lw=1, label=label, **look)
         axes[2].axvline(1, color="black", ls=":", lw=0.9)
         axes[2].set(xlabel="exponent r", ylabel="share linearly separable", ylim=(-0.05, 1.05))
         axes[2].legend(loc="center right")
