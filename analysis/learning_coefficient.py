@@ -896,7 +896,7 @@ class VolumeScaling:
 
     def draw(self, runs: Runs) -> Drawing:
         fig, axes = _plt().subplots(1, 3, figsize=(7.4, 2.3), sharey=True)
-        x, rows = np.linspace(-1.2, 1.2, 401), []
+        x, rows = np.linspace(-1.45, 1.45, 401), []
         for ax, (name, curve, inverse) in zip(axes, (
             (r"$x^2/2$", lambda x: x**2 / 2, lambda e: math.sqrt(2 * e)),
             (r"$x^2$", lambda x: x**2, math.sqrt),

@@ -11,7 +11,7 @@ Compared, on the same truth, data, temperature, step size and batch size:
 * `estimate_llc`, our sampler for any module, chains batched by torch.func;
 * `estimate_dln_llc`, minibatches and collapsed, with 1 and 8 chains.
 
-A sampler's time is that of `steps` steps of all its chains behind a short warm-up, divided by steps and chains; its
+A sampler's processor time is that of `steps` steps of all its chains behind a short warm-up, divided by steps and chains; its
 estimate is from the last half of a longer run of its own (`--estimate-steps`, 0 leaves it out), with the standard error
 between chains.
 """
