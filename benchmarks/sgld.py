@@ -11,9 +11,9 @@ Compared, on the same truth, data, temperature, step size and batch size:
 * `estimate_llc`, our sampler for any module, chains batched by torch.func;
 * `estimate_dln_llc`, minibatches and collapsed, with 1 and 8 chains.
 
-A sampler's processor time is that of `steps` steps of all its chains behind a short warm-up, divided by steps and chains; its
-estimate is from the last half of a longer run of its own (`--estimate-steps`, 0 leaves it out), with the standard error
-between chains.
+A sampler's processor time is that of `steps` steps of all its chains behind a short warm-up, divided by steps and
+chains; its estimate is from the last half of a longer run of its own (`--estimate-steps`, 0 leaves it out), with the
+standard error between chains.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Problem:
         pairs = zip(self.network.widths, self.network.widths[1:], strict=False)
         layers = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in pairs))
         with torch.no_grad():
-            for layer, w in zip(layers, self.weights, strict=True):
-                layer.weight.copy_(torch.from_numpy(w).T)
+            for parameter, w in zip(layers.parameters(), self.weights, strict=True):
+                parameter.copy_(torch.from_numpy(w).T)
         return layers
 
 
