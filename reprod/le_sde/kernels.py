@@ -14,7 +14,8 @@ the winners of a maxpool carry a gradient (1 in 4), so the backward pass visits 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from reprod import compiled
 
 SIDE = 32
 IMAGE = SIDE * SIDE + 16  # a channel of an image, flat: rows of 32, and what the last vector reads beyond
@@ -27,9 +28,6 @@ PATCH = C1 * 25
 FEATURES, FC1, FC2 = 400, 120, 84
 LANES = 16  # images that `evaluate` reads side by side
 
-# NaN and infinities keep their meaning, so that a diverging trial is seen
-_jit = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
-
 
 def _convolution(stride: int, spacing: int, rows: int, width: int):
     """out[width r + q] += sum_{i,j} w[at + 5 i + j] a[stride (r + i) + spacing j + q] for r < rows, q < width.
@@ -39,7 +37,7 @@ def _convolution(stride: int, spacing: int, rows: int, width: int):
     r1, r2, r3, r4 = stride, 2 * stride, 3 * stride, 4 * stride
     c1, c2, c3, c4 = spacing, 2 * spacing, 3 * spacing, 4 * spacing
 
-    @_jit
+    @compiled.part
     def convolve(a, w, at, out):
         w00, w01, w02, w03, w04 = w[at], w[at + 1], w[at + 2], w[at + 3], w[at + 4]
         w10, w11, w12, w13, w14 = w[at + 5], w[at + 6], w[at + 7], w[at + 8], w[at + 9]
@@ -66,7 +64,7 @@ _conv1_lanes = _convolution(SIDE * LANES, LANES, 28, 28 * LANES)
 _conv2_lanes = _convolution(POOLED * LANES, LANES, 10, 10 * LANES)
 
 
-@_jit
+@compiled.part
 def _pool(z, stride, side, a):
     """Maximum over 2x2 windows and ReLU; z at `stride`, a at stride `side`."""
     zero = z.dtype.type(0)
@@ -78,7 +76,7 @@ def _pool(z, stride, side, a):
             a[row + x] = max(max(left, right), zero)
 
 
-@_jit
+@compiled.part
 def _winner(z, stride, side, u):
     """Where in z the (first) maximum of window u lies."""
     at = 2 * (u // side) * stride + 2 * (u % side)
@@ -89,7 +87,7 @@ def _winner(z, stride, side, u):
     return best
 
 
-@_jit
+@compiled.part
 def _dense(w, at, n, m, a, out, relu):
     """out_j = sum_i W_ji a_i + b_j for j < m; returns where the next layer's parameters begin."""
     zero = w.dtype.type(0)
@@ -103,7 +101,7 @@ def _dense(w, at, n, m, a, out, relu):
     return at + n * m + m
 
 
-@_jit
+@compiled.part
 def _through_head(raw, head, logits):
     """logits = head raw, or raw where there is no head."""
     for j in range(logits.size):
@@ -115,7 +113,7 @@ def _through_head(raw, head, logits):
             logits[j] = raw[j]
 
 
-@_jit
+@compiled.part
 def _forward(w, x, classes, head, z1, a1, z2, a2, h1, h2, raw, logits):
     """Logits of one image x (C, IMAGE); every intermediate map stays in its buffer."""
     channels = x.shape[0]
@@ -139,7 +137,7 @@ def _forward(w, x, classes, head, z1, a1, z2, a2, h1, h2, raw, logits):
     _through_head(raw, head, logits)
 
 
-@_jit
+@compiled.part
 def _log_sum_exp(logits):
     top = logits[0]
     for j in range(1, logits.size):
@@ -150,7 +148,7 @@ def _log_sum_exp(logits):
     return top + np.log(total)
 
 
-@_jit
+@compiled.part
 def _dense_step(w, at, n, m, a, delta, lr, back):
     """back_i = sum_j W_ji delta_j with the old weights, then W_ji -= lr delta_j a_i and b_j -= lr delta_j."""
     for i in range(n):
@@ -167,14 +165,14 @@ def _dense_step(w, at, n, m, a, delta, lr, back):
         w[at + n * m + j] -= step
 
 
-@_jit
+@compiled.part
 def _relu_back(back, a):
     for i in range(a.size):
         if not a[i] > 0:
             back[i] = 0
 
 
-@_jit
+@compiled.part
 def _conv2_step(w, start, z2, a1, d2, lr, columns, back, seen, g, d1):
     """Gradient of the second convolution from d2 (400,), that of its pooled outputs, and its update.
 
@@ -217,7 +215,7 @@ def _conv2_step(w, start, z2, a1, d2, lr, columns, back, seen, g, d1):
             kernel[t] -= lr * g[o, t]
 
 
-@_jit
+@compiled.part
 def _correlate(d, a, g, at):
     """g[at + 5 i + j] += sum_q d[q] a[q + SIDE i + j]: the gradient of a kernel of the first convolution."""
     zero = d.dtype.type(0)
@@ -280,7 +278,7 @@ def _correlate(d, a, g, at):
     g[at + 24] += g44
 
 
-@_jit
+@compiled.part
 def _conv1_step(w, x, z1, a1, d1, lr, dz, g):
     """Gradient of the first convolution from d1 (6, A1), that of its pooled outputs, and its update."""
     zero = w.dtype.type(0)
@@ -302,7 +300,7 @@ def _conv1_step(w, x, z1, a1, d1, lr, dz, g):
         w[bias + o] -= lr * total
 
 
-@_jit
+@compiled.kernel
 def train(w, x, y, samples, lr, head, logits):
     """SGD with batch size one over `samples`, in place (spec 2.3).
 
@@ -346,7 +344,7 @@ def train(w, x, y, samples, lr, head, logits):
         _conv1_step(w, image, z1, a1, d1, lr, dz, g1)
 
 
-@_jit
+@compiled.part
 def _pool_lanes(z, side, a):
     """`_pool` of maps z (4 side^2, LANES), flat, into a (side^2, LANES), flat."""
     zero = z.dtype.type(0)
@@ -359,7 +357,7 @@ def _pool_lanes(z, side, a):
                 a[to + k] = max(max(left, right), zero)
 
 
-@_jit
+@compiled.kernel
 def evaluate(w, x, y, head, classes):
     """(mean cross-entropy, accuracy) of one trial on x (blocks, C, SIDE^2 LANES) as `lanes` makes it, y (n,)."""
     kind, channels = w.dtype, x.shape[1]

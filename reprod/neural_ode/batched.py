@@ -28,13 +28,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
+from reprod import compiled
 from reprod.neural_ode import solvers
 from reprod.neural_ode.models import LinearField, LinearOdeNet, OdeClassifier, SimpleOdeNet, tied_matrices
 from reprod.neural_ode.solvers import SOLVERS, step_lengths
@@ -242,11 +242,8 @@ def _buffers(kernel: Kernel, batch: int, evaluations: int, stages: int) -> dict[
 
 # -- compiled ---------------------------------------------------------------------------------------------------------
 
-# sums may be reordered and fused; numbers that are not finite keep their meaning
-_compiled = numba.njit(fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True, nogil=True, error_model="numpy")
 
-
-@_compiled
+@compiled.part
 def _activate(h, bias, activation):
     """h <- act(h + bias), row by row."""
     zero, one, leak = h.dtype.type(0), h.dtype.type(1), h.dtype.type(0.01)
@@ -264,7 +261,7 @@ def _activate(h, bias, activation):
                 h[b, k] = one / (one + np.exp(-h[b, k] - bias[k]))
 
 
-@_compiled
+@compiled.part
 def _slope(g, h, activation):
     """g <- g act'(.), from the activation's output h."""
     zero, one, leak = h.dtype.type(0), h.dtype.type(1), h.dtype.type(0.01)
@@ -280,7 +277,7 @@ def _slope(g, h, activation):
                 g[b, k] *= h[b, k] * (one - h[b, k])
 
 
-@_compiled
+@compiled.part
 def _spread(z, matrix, out):
     """out <- z matrix for (B, d) and (d, W), d >= 2: few rows, so that a loop along W is faster than a product."""
     for b in range(z.shape[0]):
@@ -291,7 +288,7 @@ def _spread(z, matrix, out):
                 out[b, k] += z[b, i] * matrix[i, k]
 
 
-@_compiled
+@compiled.part
 def _gather(h, matrix, out):
     """out <- h matrix' for (B, W) and (d, W)."""
     for b in range(h.shape[0]):
@@ -302,7 +299,7 @@ def _gather(h, matrix, out):
             out[b, i] = total
 
 
-@_compiled
+@compiled.part
 def _scale(factor, z, out):
     """out <- factor z."""
     for b in range(z.shape[0]):
@@ -310,7 +307,7 @@ def _scale(factor, z, out):
             out[b, i] = factor * z[b, i]
 
 
-@_compiled
+@compiled.part
 def _combine(z, factor, k, out):
     """out <- z + factor k."""
     for b in range(z.shape[0]):
@@ -318,7 +315,7 @@ def _combine(z, factor, k, out):
             out[b, i] = z[b, i] + factor * k[b, i]
 
 
-@_compiled
+@compiled.part
 def _add(total, h):
     """total <- total + sum over the rows of h, four at a time: one after the other would wait for the last sum."""
     fours = len(h) // 4 * 4
@@ -330,7 +327,7 @@ def _add(total, h):
             total[k] += h[b, k]
 
 
-@_compiled
+@compiled.part
 def _add_products(total, z, h):
     """total <- total + z' h for (B, d) and (B, W)."""
     fours = len(h) // 4 * 4
@@ -345,7 +342,7 @@ def _add_products(total, z, h):
                 total[i, k] += z[b, i] * h[b, k]
 
 
-@_compiled
+@compiled.part
 def _cross_entropy(z, y, count, batch, weight, bias, grad_weight, grad_bias, slope):
     """Sum over the first `count` rows of the cross-entropy / batch, and hits; adds to the classifier's gradient, and
     sets the gradient with respect to z. The other rows are padding."""
@@ -381,13 +378,13 @@ def _cross_entropy(z, y, count, batch, weight, bias, grad_weight, grad_bias, slo
     return loss, correct
 
 
-@_compiled
+@compiled.part
 def _clear(a):
     for i in range(len(a)):
         a[i] = a.dtype.type(0)
 
 
-@_compiled
+@compiled.part
 def _parts(dense, d, w, n_classes):
     """A1, b1, A2, b2, A3', b3, Wc, bc as views of the dense vector."""
     i = d * w
@@ -403,7 +400,7 @@ def _parts(dense, d, w, n_classes):
     )  # fmt: skip
 
 
-@_compiled
+@compiled.part
 def _sweep(x, y, batch, dense, rk_a, rk_b, lengths, width, n_classes, activation, ys, h2s, small, wide, gradient):
     """Forward and back for the samples x (<= columns, d) of one seed; sets `gradient`, laid out as `dense`."""
     count, d, w, stages = len(x), x.shape[1], width, len(rk_b)
@@ -474,7 +471,7 @@ def _sweep(x, y, batch, dense, rk_a, rk_b, lengths, width, n_classes, activation
     return loss, correct
 
 
-@_compiled
+@compiled.kernel
 def _sweeps(
     thread, threads, x, y, dense, rk_a, rk_b, lengths, width, n_classes, activation,
     ys, h2s, small, wide, gradient, loss, correct,
