@@ -211,21 +211,30 @@ def _compiled(
     weights: Weights,
     s: int,
     into: tuple[Tensor, Tensor] | None,
-    H: Tensor | None = None,
+    room: tuple[Tensor, ...] | None = None,
 ) -> tuple[float, float]:
-    """`kernels.sweep` of seed s: into the gradient, or as a step in place."""
+    """`kernels.sweep` of seed s: into the gradient, or as a step in place; `room`: see `_room`."""
     from . import kernels
 
     V, W = weights.V[s].numpy(), weights.W[s].numpy()
     n, d = X.shape
     kind = V.dtype.type
     inner, outer, unit = law.factors(n, d, W.shape[2], len(W))
-    states = X.new_empty(len(W) + 1, n, d) if H is None else H
+    H, S, D = (part.numpy() for part in room or _room(X, len(W), W.shape[2]))
     none = np.empty((0, 0, 0), V.dtype)
     dV, dW = (none, none) if into is None else (into[0].numpy(), into[1].numpy())
     clip = kind(np.inf if law.clip is None else law.clip)
     numbers = kind(inner), kind(outer), kind(unit), kind(law.rate), clip, kernels.ACTIVATIONS[law.sigma]
-    return kernels.sweep(X.numpy(), Y.numpy(), V, W, states.numpy(), dV, dW, *numbers)
+    return kernels.sweep(X.numpy(), Y.numpy(), V, W, H, S[: len(W)], D[: len(W)], dV, dW, *numbers)
+
+
+KEPT = 512  # layers whose activations the compiled sweep keeps from the forward to the reverse pass
+
+
+def _room(X: Tensor, depth: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for the states of all layers of one network, and for the activations and derivatives of the last `KEPT`."""
+    kept = min(depth, KEPT), len(X), m
+    return X.new_empty(depth + 1, *X.shape), X.new_empty(kept), X.new_empty(kept)
 
 
 # -- gradient descent of several depths in lock-step ------------------------------------------------------------------
@@ -244,11 +253,12 @@ class Descent:
         self.threads = torch.get_num_threads() if self.kernel == "numba" else 1
 
     @cached_property
-    def _states(self) -> list[Tensor]:
-        """Room for the states of one forward pass of the deepest net; numba: for each thread its own."""
+    def _rooms(self) -> list[tuple[Tensor, ...]]:
+        """Room for one pass of the deepest net; numba: for each thread its own."""
         deepest = max(net.depth for net in self.nets)
-        shape = self.X.shape if self.kernel == "torch" else self.X.shape[1:]
-        return [self.X.new_empty(deepest + 1, *shape) for _ in range(self.threads)]
+        if self.kernel == "torch":
+            return [(self.X.new_empty(deepest + 1, *self.X.shape),)]
+        return [_room(self.X[0], deepest, self.nets[0].W.shape[3]) for _ in range(self.threads)]
 
     def step(self) -> tuple[np.ndarray, np.ndarray]:
         shape = len(self.nets), len(self.X)
@@ -262,8 +272,8 @@ class Descent:
         def work(first: int) -> None:
             for i, s in tasks[first :: self.threads]:
                 net = self.nets[i]
-                H = self._states[first][: net.depth + 1]
-                loss[i, s], squares[i, s] = _compiled(self.law, self.X[s], self.Y[s], net, s, None, H)
+                room = self._rooms[first]
+                loss[i, s], squares[i, s] = _compiled(self.law, self.X[s], self.Y[s], net, s, None, room)
 
         if self.threads == 1:
             work(0)
@@ -285,7 +295,7 @@ class Descent:
                 flow = dZ * depth if clip is None else (dZ * depth).clamp_(-clip, clip)
                 Z[:, k].sub_(flow, alpha=rate)
 
-        loss = sweep(self.law, self.X, self.Y, net, descend, self._states[0][: depth + 1])
+        loss = sweep(self.law, self.X, self.Y, net, descend, self._rooms[0][0][: depth + 1])
         return loss.cpu().numpy(), squares.cpu().numpy()
 
     def healthy(self) -> bool:

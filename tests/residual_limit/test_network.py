@@ -1,5 +1,9 @@
 """The scaled residual network: gradients, closed forms, invariances."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -53,19 +57,59 @@ def test_gradients_equal_autograd(kernel, sigma, scaling):
 
 
 @pytest.mark.skipif(network.choose("auto", "gelu") != "numba", reason="numba is not installed")
-def test_compiled_normal_law_is_exact_everywhere():
-    from scipy import stats
+@pytest.mark.parametrize(("kind", "exact", "near"), [(np.float64, 1e-15, 2e-14), (np.float32, 5e-7, 3e-6)])
+def test_compiled_normal_law(kind, exact, near):
+    from scipy import special
 
     from reprod.residual_limit import kernels
 
-    a = np.concatenate([np.linspace(-12, 12, 4001), [-200.0, -37.5, 0.0, 1e-300, 200.0]])
-    A, S = a.copy(), np.empty_like(a)
-    kernels._activate_both(0, A, S)
-    np.testing.assert_allclose(S, a * stats.norm.cdf(a), rtol=2e-14, atol=1e-300)
-    np.testing.assert_allclose(A, stats.norm.cdf(a) + a * stats.norm.pdf(a), rtol=1e-14, atol=1e-15)
-    bad = np.array([np.nan, np.inf, -np.inf])
-    kernels._activate(0, bad, out := np.empty(3))
+    a = np.concatenate([np.linspace(-40, 40, 20_001), [-200.0, 0.0, 1e-30, 200.0]]).astype(kind)
+    S, D = np.empty_like(a), np.empty_like(a)
+    kernels.activate(0, kind(1), kind(1), a, S, D)
+    x = a.astype(float)
+    Phi, phi = special.ndtr(x), np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(S, x * Phi, rtol=exact, atol=exact)
+    np.testing.assert_allclose(D, Phi + x * phi, rtol=exact, atol=exact)
+    tail = (x > -9) & (x < 0)  # where x Phi(x) is small, its relative error is too
+    np.testing.assert_allclose(S[tail], (x * Phi)[tail], rtol=near)
+    kernels.activate(0, kind(0.5), kind(3), 2 * a, other := np.empty_like(a), scaled := np.empty_like(a))
+    np.testing.assert_array_equal(other, S)
+    np.testing.assert_array_equal(scaled, kind(3) * D)
+    bad = np.array([np.nan, np.inf, -np.inf], kind)
+    kernels.activate(0, kind(1), kind(1), bad, out := np.empty_like(bad), np.empty_like(bad))
     assert np.isnan(out[0]) and not np.isfinite(out[1])
+
+
+@pytest.mark.skipif(network.choose("auto", "gelu") != "numba", reason="numba is not installed")
+def test_keeping_fewer_activations_changes_no_bit(monkeypatch):
+    found = []
+    for kept in (network.KEPT, 1, 4):
+        monkeypatch.setattr(network, "KEPT", kept)
+        X, Y, net = random_net()
+        found.append(network.gradients(Law(), X, Y, net, "numba"))
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+BITS = """
+import torch
+from reprod.residual_limit import network
+X, Y, nets = network.initial([0], [3, 9], n=37, d=5, m=12)
+descent = network.Descent(network.Law(), X, Y, nets, "numba")
+for _ in range(20):
+    descent.step()
+print([hash(net.V.numpy().tobytes()) for net in nets], network.increments(nets[1], "numba").tobytes().hex())
+"""
+
+
+@pytest.mark.skipif(network.choose("auto", "gelu") != "numba", reason="numba is not installed")
+def test_compiled_here_and_loaded_from_the_cache_have_equal_bits(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "0"}
+    runs = [
+        subprocess.run([sys.executable, "-c", BITS], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1] != ""
 
 
 @pytest.mark.parametrize("clip", [None, 0.05])
