@@ -1,0 +1,205 @@
+"""The static site: complete, self-contained, and usable in a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from analysis.figure import TOO_FEW, figures
+from reprod import cite, registry, report
+from reprod.checklist import text as checklist
+from reprod.store import Store
+from tests.e2e.conftest import chromium
+
+in_group = pytest.mark.parametrize(
+    "paper", [pytest.param("residual_limit", marks=pytest.mark.xdist_group("residual_limit"))]
+)
+SITES: dict[str, Path] = {}
+
+
+@pytest.fixture
+def site(paper: str, smoke_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of one paper's smoke store; one figure lacks a run of its own."""
+    if paper not in SITES:
+        SITES[paper] = tmp_path_factory.mktemp("report") / "site"
+        found = report.build(smoke_store, SITES[paper], paper=paper)
+        assert not [shown.error for each in found for shown in each.shown if shown.error]
+    return SITES[paper]
+
+
+class Page(HTMLParser):
+    """The links, images, ids and text of a page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links, self.images, self.ids, self.loaded, self.buttons = [], [], set(), [], 0
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        given = dict(attributes)
+        self.ids |= {given["id"]} if "id" in given else set()
+        if tag == "a":
+            self.links.append(given["href"])
+        if tag == "img":
+            self.images.append(given)
+        if tag in ("img", "script", "link"):
+            self.loaded.append(given.get("src") or given["href"])
+
+
+@in_group
+def test_every_link_image_and_anchor_resolves_without_a_network(site: Path, paper: str):
+    pages = {path.name: Page(path) for path in site.glob("*.html")}
+    assert pages.keys() == {"index.html", "claims.html", f"{paper}.html", f"{paper}-runs.html"}
+    for name, page in pages.items():
+        for target in [*page.links, *page.loaded]:
+            assert not re.match(r"(https?:)?//", target), f"{name} reaches out to {target}"
+            if target == "data:,":
+                continue
+            file, _, anchor = target.partition("#")
+            assert not file or (site / file).exists(), f"{name} links to {target}"
+            if anchor and (file or name) in pages:
+                assert anchor in pages[file or name].ids, f"{name} links to {target}"
+        for image in page.images:
+            assert image["alt"] or name == "index.html", f"{name}: {image['src']} has no alternative text"
+    for file in ("style.css", "script.js"):
+        assert "//" not in re.sub(r"/\*.*?\*/|//  .*", "", (site / file).read_text()).replace("// on a phone", "")
+
+
+@in_group
+def test_every_figure_and_claim_is_there(site: Path, paper: str, smoke_store: Store):
+    text = (site / f"{paper}.html").read_text()
+    claims = (site / "claims.html").read_text()
+    for each in figures(paper):
+        shown = report.show(each, "smoke", smoke_store, {}, site / "again")
+        assert f'id="{each.id}"' in text
+        assert f"reprod reproduce --figure {each.id} --scale smoke" in text
+        for claim in shown.claims:
+            assert f'id="claim-{report.anchor(each.id, claim.name)}"' in text
+            assert f"{paper}.html#claim-{report.anchor(each.id, claim.name)}" in claims
+        for record in shown.runs.records:
+            assert f'id="run-{record.id}"' in (site / f"{paper}-runs.html").read_text()
+    shutil.rmtree(site / "again")
+
+
+def test_what_lacks_runs_is_listed_with_its_command_and_a_foreign_folder_is_kept(store_uri: str, tmp_path: Path):
+    (paper,) = report.build(Store(), tmp_path / "site", paper="neural_ode")
+    assert not paper.rebuilt
+    text = (tmp_path / "site" / "neural_ode.html").read_text()
+    assert "reprod reproduce --figure fig4a --scale small" in text
+    assert "paper 0 of 40, small 0 of 16, smoke 0 of 2" in text
+    assert paper.verdicts.keys() == {TOO_FEW}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    from reprod.errors import BadInput
+
+    with pytest.raises(BadInput, match="not empty"):
+        report.build(Store(), tmp_path / "mine", paper="neural_ode")
+
+
+@in_group
+def test_the_largest_complete_scale_is_shown(smoke_store: Store, paper: str):
+    each = next(f for f in figures(paper) if f.runs("smoke"))
+    assert report.largest_scale(each, smoke_store, {}) == "smoke"
+    theory = next(f for f in figures() if not f.runs("paper"))
+    assert report.largest_scale(theory, smoke_store, {}) == "paper"
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+@in_group
+def test_in_a_browser(site: Path, paper: str, tmp_path: Path):
+    with chromium() as browser:
+        context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        page = context.new_page()
+        trouble: list[str] = []
+        page.on("console", lambda message: trouble.append(message.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("requestfailed", lambda request: trouble.append(request.url))
+        for path in sorted(site.glob("*.html")):
+            page.goto(path.as_uri())
+            page.evaluate("document.querySelectorAll('img').forEach((i) => { i.loading = 'eager' })")
+            page.wait_for_function("[...document.images].every((i) => i.complete)")
+            assert page.evaluate("[...document.images].every((i) => i.naturalWidth > 0)"), path.name
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path.name} is too wide"
+            page.screenshot(path=tmp_path / f"{path.stem}.png")
+        # light and dark, by the system and by the button
+        back = "getComputedStyle(document.body).backgroundColor"
+        dark = page.evaluate(back)
+        page.click("#theme")
+        assert page.evaluate(back) != dark
+        # the keyboard: the first stop skips to the content
+        page.goto((site / "claims.html").as_uri())
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        page.keyboard.press("Enter")
+        assert page.evaluate("location.hash") == "#main"
+        # tables sort and filter
+        page.set_viewport_size({"width": 1200, "height": 800})
+        column = "[...document.querySelectorAll('#claims tbody tr:not([hidden])')].map((r) => r.cells[1].textContent)"
+        before = page.evaluate(column)
+        page.click("#claims th:nth-child(2) button")
+        up = page.evaluate(column)
+        assert sorted(up) == sorted(before)
+        page.click("#claims th:nth-child(2) button")
+        assert page.evaluate(column)[0] == up[-1] != up[0]
+        assert page.get_attribute("#claims th:nth-child(2)", "aria-sort") == "descending"
+        page.fill("[data-filter=claims]", up[0])
+        kept = page.evaluate(column)
+        assert 0 < len(kept) < len(before)
+        assert page.inner_text("[data-count=claims]") == f"{len(kept)} of {len(before)}"
+        page.fill("[data-filter=claims]", "")
+        verdicts = "[...document.querySelectorAll('#claims tbody tr:not([hidden]) .verdict')].map((v) => v.textContent)"
+        chosen = page.evaluate(verdicts)[0]
+        page.click(f"[data-chip=claims][data-word='{chosen}']")
+        assert set(page.evaluate(verdicts)) == {chosen}
+        # durations sort as numbers
+        page.goto((site / f"{paper}-runs.html").as_uri())
+        page.click("#runs th:nth-child(6) button")
+        seconds = page.evaluate("[...document.querySelectorAll('#runs td[data-value]')].map((c) => +c.dataset.value)")
+        assert len(seconds) > 2
+        assert seconds == sorted(seconds)
+        assert not trouble
+
+
+# -- citations and checklists ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("experiment", registry.EXPERIMENTS)
+def test_every_experiment_can_be_cited(experiment: str):
+    text = cite.bibtex([experiment])
+    known = cite.entries()
+    keys = re.findall(r"@\w+\{(\w+),", text)
+    assert keys[0] == cite.PAPERS[registry.EXPERIMENTS[experiment][0]]
+    assert keys[-1] == "reprod"
+    assert len(keys) == len(set(keys)) >= 4
+    for key in keys:
+        entry = known[key]
+        assert entry.count("{") == entry.count("}")
+        fields = dict(re.findall(r"^  (\w+) = \{(.*)\},?$", entry, re.M))
+        assert fields["title"] and fields["author"], key
+        assert fields.get("year", "2000").isdigit()
+    assert not set(known) - {key for name in registry.EXPERIMENTS for key in cite.keys(name)}, "an entry nobody uses"
+
+
+@in_group
+def test_the_checklist_says_what_the_store_knows_and_what_not(smoke_store: Store, paper: str):
+    said = checklist(smoke_store, paper)
+    records = [r for r in smoke_store.search() if r.status == "FINISHED" and r.seed is not None]
+    (spec,) = [r for r in records if r.experiment == "resnet_long_time"][:1]
+    size = sum(p.numel() for p in spec.model().parameters())
+    for fact in (
+        f"`resnet_long_time`: {size:,}",
+        records[0].commit[:10] or "Code.",
+        records[0].tags["reprod.cpu"],
+        records[0].tags["reprod.lock"],
+        "8 of 8 at scale smoke",
+        "0 of 8 at scale paper",
+        "Licences of data and code.** **not in the store**",
+        "sha256 `",
+    ):
+        assert fact in said, fact
+    assert "no finished run of this paper" in checklist(smoke_store, "morse_graph")
