@@ -468,7 +468,7 @@ class SmoothOrNot:
             ratio = ", ".join(f"{v:.2g}" for v in smooth[:, 1])
             ax.set_title(f"GELU, {INITS[config.init]} start: ratio {ratio}")
             ax.set(xlabel="layer $k$", ylabel=r"a coeff. of conv$_{i,k}^L$")
-            ax.legend()
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
         remarks = f"{_cifar_remark(runs)}; entry {rows[0]['entry']}; ratio: mean_k |c_(k+1) - c_k| / mean_k |c_k|"
         return Drawing(fig, pd.DataFrame(rows), remarks)
 
