@@ -68,8 +68,7 @@ def _polynomial(kind: Any, coefficients: tuple[float, ...]) -> Any:
     return evaluate
 
 
-@intrinsic
-def _fma(_context, x, y, z):
+def _multiply_add(_context, x, _y, _z):
     """x y + z, rounded once."""
 
     def generate(_target, builder, _signature, arguments):
@@ -78,8 +77,7 @@ def _fma(_context, x, y, z):
     return x(x, x, x), generate
 
 
-@intrinsic
-def _power_of_two(_context, shifted):
+def _two_to_the(_context, shifted):
     """2^p, from the bits of the float p + shift (`_make_normal`), the last of which are p + bias."""
 
     def generate(_target, builder, _signature, arguments):
@@ -88,6 +86,10 @@ def _power_of_two(_context, shifted):
         return builder.bitcast(bits, _real(shifted))
 
     return shifted(shifted), generate
+
+
+_fma: Any = intrinsic(_multiply_add)
+_power_of_two: Any = intrinsic(_two_to_the)
 
 
 def _make_normal(kind: Any, degrees: tuple[int, int], largest: float, ln4: tuple[float, float]) -> Any:
