@@ -266,6 +266,7 @@ def anchor(*words: str) -> str:
 def _write(papers: Sequence[Paper], out: Path) -> None:
     import jinja2
 
+    out.mkdir(parents=True, exist_ok=True)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
