@@ -282,7 +282,8 @@ class Series:
 
 
 def x_of(config: Any, value: float) -> float:
-    return value if config.solver in ADAPTIVE else 1 / value
+    """Tolerance, or number of steps (a step longer than the interval is one step)."""
+    return value if config.solver in ADAPTIVE else max(1, 1 / value)
 
 
 def series(runs: Runs) -> list[Series]:
@@ -633,7 +634,7 @@ def close_look(config: Any, records: Sequence[Record], ax_c: Axes, ax_d: Axes) -
         ax_d.plot(iteration, steps[int(iteration) - 1], "o", ms=5, color=style.BLUE)
     for ax in (ax_c, ax_d):
         ax.axvline(probes[index, 0], color=style.RED, lw=0.9, ls="--")
-    ax_c.legend()
+    ax_c.legend(frameon=True, framealpha=0.85)
     return rows
 
 
@@ -758,6 +759,7 @@ class Table:
         )
         drawn.auto_set_font_size(False)
         drawn.set_fontsize(8)
+        drawn.auto_set_column_width(list(range(len(table.columns))))
         drawn.scale(1, 1.6)
         for (row, _), cell in drawn.get_celld().items():
             cell.set_linewidth(0.4)
