@@ -496,7 +496,7 @@ class Strengths:
                 _late(estimate.l_model(means(record))[0]),
                 source=source,
                 n=config.trials,
-                reason=f"by its modes: {_late(exact[0]):.1f}, and B {_late(exact[1]):.1f}",
+                reason=f"divides by one noisy number of iteration 0; by modes A = {_late(exact[0]):.1f}",
             )
         )
         return rows
@@ -509,13 +509,13 @@ class Strengths:
         value, spread = growth(record, 2500, 29800)
         shift = 1.5 * math.log(100 / config.trials)
         expected = 13.6 - shift
-        about = f"R = {config.trials}: the published 13.6 at R = 100 less (K/2) ln(100/R) = {shift:.1f}"
+        about = f"the published 13.6 at R = 100 less (K/2) ln(100/R) = {shift:.1f}" if shift else ""
         return [
-            near(runs, "growth", "CIFAR K = 3, I-model: A(29800) - A(2500)", 12.6, 2.5, value,
+            near(runs, "CIFAR growth", "CIFAR K = 3, I-model: A(29800) - A(2500)", 12.6, 2.5, value,
                  spread=spread, source=source, n=config.trials),
-            near(runs, "level A", "CIFAR K = 3, I-model: A(29800)", round(expected, 1), 4, _late(A),
+            near(runs, "CIFAR level A", "CIFAR K = 3, I-model: A(29800)", round(expected, 1), 4, _late(A),
                  source=source, n=config.trials, reason=about),
-            holds(runs, "peak", "CIFAR K = 3, I-model: alpha peaks at 0.0028 near t = 3600 to 4400", "0.0028",
+            holds(runs, "CIFAR peak", "CIFAR K = 3, I-model: alpha peaks at 0.0028 near t = 3600 to 4400", "0.0028",
                   f"{alpha[peak]:.4f} at t = {peak}", 0.0018 <= alpha[peak] <= 0.0040 and 2800 <= peak <= 5500,
                   value=float(alpha[peak]), source=source, n=config.trials),
         ]  # fmt: skip

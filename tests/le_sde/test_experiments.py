@@ -12,6 +12,7 @@ import pytest
 
 from analysis import le_sde as figures
 from analysis.figure import NOT_REPRODUCED, REPRODUCED, Runs
+from analysis.figure import figures as find_figures
 from reprod.config import at_scale, resolve
 from reprod.errors import BadInput
 from reprod.le_sde import drift, estimate, experiment
@@ -195,3 +196,48 @@ def test_own_logit_of_an_exponential_has_no_excess():
     np.testing.assert_allclose(own[inner], np.exp(1e-3 * t)[inner], rtol=1e-3)
     np.testing.assert_allclose(increments[inner], 1e-3, rtol=1e-3)
     assert np.abs(excess[inner]).max() < 0.1
+
+
+def test_frame_cosines_are_those_of_centred_means():
+    means = 3.0 + np.tile(drift.directions(3), (40, 1, 1))
+    np.testing.assert_allclose(figures.frame_cosines(means, 40), -0.5)
+
+
+def synthetic(config) -> Record:
+    """A record as a training leaves it, made from the I-model with saturating A."""
+    rng, steps = np.random.default_rng(1), config.iterations
+    t = np.arange(steps)
+    A = (1 - config.p if hasattr(config, "p") else 1) * 15 * (1 - np.exp(-5 * t / steps))
+    clean = drift.solution_i(0.02 * (drift.directions(3) + 0.1), A, 0 * A)
+    labels = rng.integers(3, size=(12, steps))
+    logits = clean[t, labels] + 0.01 * rng.standard_normal((12, steps, 3))
+    evaluated = np.linspace(0, steps, 21).astype(int)
+    accuracy = np.linspace(1 / 3, 1, 21)[:, None] + 0.01 * rng.standard_normal((21, 12))
+    arrays = {
+        "logits": logits, "labels": labels, "class_means": estimate.class_means(logits, labels, 3)[0],
+        "evaluated": evaluated, "val_accuracy": accuracy, "val_loss": 1.1 * (1.2 - accuracy),
+        "real": clean, "mean": 0.5 * clean, "deviation": 0.1 * np.abs(clean), "times": np.geomspace(1, 1e4, 30),
+        "exponents": np.array([0.6, 0.8, 0.95, 1.05, 1.2]),
+        "ratio": np.exp(np.linspace(0, 1, 30) * np.array([3.0, 2, 1, -1, -2])[:, None, None] + np.zeros((5, 2, 30))),
+        "separable": np.repeat([[1.0], [1], [1], [0], [0]], 2, axis=1), "cosine": np.full((5, 2, 30), -0.5),
+    }  # fmt: skip
+    return Record(arrays=arrays, id=config.digest())
+
+
+@pytest.mark.parametrize("id", ["fig1", "fig3", "fig4", "fig5", "sample_size", "separation"])
+def test_claims_and_figures_above_smoke_scale(id):
+    import matplotlib.pyplot as plt
+
+    (chosen,) = find_figures("le_sde", id=f"le_sde_{id}")
+    configs = chosen.runs("small")
+    # what a simulation or a separation run lacks for `synthetic`: only how long it is
+    records = {
+        c.digest(): synthetic(c if hasattr(c, "trials") else at_scale(GeomnistDynamics, "small")) for c in configs
+    }
+    runs = Runs([(c, [records[c.digest()]]) for c in configs], "small")
+    rows = chosen.claims(runs)
+    assert len({row.name for row in rows}) == len(rows) >= 3
+    assert all(row.verdict in (REPRODUCED, NOT_REPRODUCED) and row.ours and row.run_ids for row in rows)
+    drawing = chosen.what.draw(runs)
+    assert len(drawing.table) > 10 and drawing.figure.axes
+    plt.close(drawing.figure)
