@@ -1015,11 +1015,11 @@ class Variants:
 
         fig, axes = plt.subplots(2, 4, figsize=(11.5, 5.6))
         found = [(config, records) for config, records in runs.of("morse_graph")]
-        titles = list(VARIANTS) * 2
+        titles = [f"{data}: {variant}" for data in TITLES.values() for variant in VARIANTS]
         for ax, (_, records), title in zip(axes.flat, found, titles, strict=True):
             picture = Picture(records[0])
             draw_retraction(ax, picture)
-            ax.set_title(f"{title}\n{picture.summary()}", fontsize=8)
+            ax.set_title(f"{title}\n{picture.summary()}", fontsize=7.5)
         return Drawing(fig, pd.DataFrame([facts(Picture(r)) for _, records in found for r in records]))
 
 
