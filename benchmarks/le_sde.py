@@ -49,8 +49,9 @@ def seconds(function: Callable[[], object], clock: Callable[[], float], repeats:
 
 def training(name: str, config: GeomnistDynamics | CifarDynamics, threads: int, clock: Callable[[], float]) -> None:
     examples, steps, count = data.load(config).examples, 200, 100
-    settings = {"classes": 3, "trials": count, "iterations": 4 * steps, "lr": config.lr, "seed": 0, "threads": threads}
-    ensemble = trials.build(examples, **settings)
+    ensemble = trials.build(
+        examples, classes=3, trials=count, iterations=4 * steps, lr=config.lr, seed=0, threads=threads
+    )
     start = ensemble.weights[0].copy()
     ensemble.train(0, steps)
     ensemble.evaluate()
