@@ -213,7 +213,7 @@ def test_the_python_of_the_readme_executes(store: Store, paper: str):
     assert len(code) >= 3
     for block in code:
         exec(compile(block.replace("RUN_ID", run_id), "README.md", "exec"), names)
-    assert names["logits"].shape == (8, 2)
+    assert len(names["logits"]) == 8
     assert len(names["frame"]) >= 1
 
 
