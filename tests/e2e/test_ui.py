@@ -85,5 +85,6 @@ def test_list_compare_figure_and_model(served: tuple[Store, str], paper: str, tm
         assert len(used) == 2, "the runs behind a figure are found by its name"
         # the model
         (model,) = child.entity.outputs.model_outputs
-        said = see(f"experiments/{place}/models/{model.model_id}", child.name, shot="model")
-        assert model.model_id in said
+        said = see(f"experiments/{place}/models/{model.model_id}", child.name, "Serve it", shot="model")
+        assert "Serve it" in said
+        assert "pickle (not exported at smoke scale)" in said
