@@ -850,7 +850,8 @@ class SampleSize:
     SIZES = {"paper": SAMPLE_SIZES, "small": (50, 300, 1000), "smoke": (20, 40)}
 
     def runs(self, scale: str) -> list[Config]:
-        return [at_scale(GeomnistDynamics, scale, n_train=m * 4 // 5, n_val=m // 5) for m in self.SIZES[scale]]
+        fewer = {"trials": 30} if scale == "small" else {}
+        return [at_scale(GeomnistDynamics, scale, n_train=m * 4 // 5, n_val=m // 5, **fewer) for m in self.SIZES[scale]]
 
     def draw(self, runs: Runs) -> Drawing:
         import matplotlib.pyplot as plt
