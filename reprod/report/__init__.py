@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +165,7 @@ def show(chosen: Figure, scale: str, store: Store, index: dict, folder: Path) ->
     result.runs = gather(chosen, scale, store, index)
     try:
         drawing = draw(chosen, result.runs)
-        result.claims = chosen.claims(result.runs)
+        result.claims = [_judged(claim, result) for claim in chosen.claims(result.runs)]
     except Exception as error:  # one figure that cannot be drawn must not cost the site
         result.error = f"{type(error).__name__}: {error}"
         return result
@@ -182,6 +182,13 @@ def show(chosen: Figure, scale: str, store: Store, index: dict, folder: Path) ->
     return result
 
 
+def _judged(claim: Claim, shown: Shown) -> Claim:
+    """A run of seconds neither proves a claim nor refutes it."""
+    if shown.level != "smoke" or claim.verdict == TOO_FEW:
+        return claim
+    return replace(claim, verdict=NOT_COMPARABLE, reason="scale smoke only proves that the code works")
+
+
 def _held(chosen: Figure, scale: str, store: Store, index: dict) -> str:
     have = needs(chosen.runs(scale), store, index)
     wanted = sum(len(config.seeds) for config, _ in have.found)
@@ -196,8 +203,12 @@ def describe(figure: MplFigure) -> str:
         x, y = ax.get_xlabel(), ax.get_ylabel()
         words.append(f"{y or 'values'} against {x}" if x else y)
         words.append("; ".join(t for t in ax.get_legend_handles_labels()[1] if not t.startswith("_"))[:160])
+        for table in ax.tables:
+            cells = table.get_celld()
+            heads = ", ".join(cell.get_text().get_text() for (row, _), cell in sorted(cells.items()) if row == 0)
+            words.append(f"a table of {max(row for row, _ in cells)} rows with the columns {heads}")
         panels.append(": ".join(" ".join(w.replace("$", "").split()) for w in words if w))
-    known = [text for text in dict.fromkeys(panels) if text]
+    known = [text for text in dict.fromkeys(panels) if text] or ["Its axes have no labels"]
     head = "Plot" if len(figure.axes) == 1 else f"{len(figure.axes)} panels"
     return f"{head}. {'. '.join(known[:12])}"[:900]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from analysis.figure import TOO_FEW, figures
-from reprod import cite, registry, report
+from analysis.figure import NOT_COMPARABLE, TOO_FEW, figures
+from reprod import cite, cli, launch, registry, report
 from reprod.checklist import text as checklist
 from reprod.store import Store
 from tests.e2e.conftest import chromium
@@ -95,6 +96,7 @@ def test_every_figure_and_claim_is_there(built: tuple[Path, report.Paper], paper
             assert f"{paper}.html#claim-{report.anchor(name, claim.name)}" in claims_page
         for record in shown.runs.records:
             assert f'id="run-{record.id}"' in runs_page
+    assert page.verdicts.keys() <= {TOO_FEW, NOT_COMPARABLE}, "seconds of training decide nothing"
     assert sum(page.verdicts.values()) == sum(len(shown.claims) for shown in page.shown)
 
 
@@ -119,6 +121,25 @@ def test_the_largest_complete_scale_is_shown(smoke_store: Store, paper: str):
     assert report.largest_scale(each, smoke_store, {}) == "smoke"
     theory = next(f for f in figures() if not f.runs("paper"))
     assert report.largest_scale(theory, smoke_store, {}) == "paper"
+
+
+@in_group
+def test_a_logged_figure_is_one_run_that_names_its_runs(smoke_store: Store, paper: str, tmp_path: Path, monkeypatch):
+    shutil.copy(Path(smoke_store.uri.removeprefix("sqlite:///")), tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    words = ["figures", "--figure", "resnet_fig3", "--scale", "smoke", "--out", str(tmp_path / "out"), "--log"]
+    for _ in range(2):
+        assert launch.guarded(lambda: cli.app(words, standalone_mode=False) or 0) == 0
+    store = Store()
+    (logged,) = store.client.search_runs([store.client.get_experiment_by_name("figures").experiment_id])
+    assert logged.info.run_name == "resnet_fig3 (smoke)"
+    names = {file.path for file in store.client.list_artifacts(logged.info.run_id)}
+    assert names == {f"resnet_fig3-smoke.{ending}" for ending in ("pdf", "png", "csv")}
+    behind = store.search(extra="tags.`reprod.figures` LIKE '%resnet_fig3 (smoke)%'")
+    assert len(behind) == 2
+    note = logged.data.tags["mlflow.note.content"]
+    assert all(record.id in note for record in behind)
+    assert "| claim | published | ours | verdict |" in note
 
 
 @pytest.mark.browser
