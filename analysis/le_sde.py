@@ -844,7 +844,7 @@ def size_ratio(record: Any) -> float:
 @figure("le_sde_sample_size", source=f"{PAPER}, supplement (sample size)", experiments=("geomnist_dynamics",))
 class SampleSize:
     """GeoMNIST with m images per class, split 80/20: validation accuracy, own logit Xbar^k_k averaged over classes
-    (xbar) after Gaussian smoothing, its logarithmic increment, and E(t) = xbar(t) e^(-lambda t) - xbar(0) with the rate
+    (xbar) after Gaussian smoothing, its logarithmic increment (rolling mean of 200), and E(t) = xbar(t) e^(-lambda t) - xbar(0) with the rate
     lambda after t = 4000. Curves of all m coincide."""
 
     SIZES = {"paper": SAMPLE_SIZES, "small": (50, 300, 1000), "smoke": (20, 40)}
@@ -864,7 +864,7 @@ class SampleSize:
             axes[0].plot(t, accuracy, color=colour, label=str(m))
             own, increments, excess = own_logit(means(record))
             grid = plot_grid(len(own))
-            for ax, curve in zip(axes[1:], (own, increments, excess), strict=True):
+            for ax, curve in zip(axes[1:], (own, estimate.rolling(increments, 200), excess), strict=True):
                 at = grid[grid < len(curve)]
                 ax.plot(at, curve[at], color=colour, lw=1)
             rows += [[m, "val_accuracy", int(a), float(b)] for a, b in zip(t, accuracy, strict=True)]
