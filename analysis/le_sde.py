@@ -844,8 +844,8 @@ def size_ratio(record: Any) -> float:
 @figure("le_sde_sample_size", source=f"{PAPER}, supplement (sample size)", experiments=("geomnist_dynamics",))
 class SampleSize:
     """GeoMNIST with m images per class, split 80/20: validation accuracy, own logit Xbar^k_k averaged over classes
-    (xbar) after Gaussian smoothing, its logarithmic increment (rolling mean of 200), and E(t) = xbar(t) e^(-lambda t) - xbar(0) with the rate
-    lambda after t = 4000. Curves of all m coincide."""
+    (xbar) after Gaussian smoothing, its logarithmic increment (rolling mean of 200), and E(t) = xbar(t) e^(-lambda t) -
+    xbar(0) with the rate lambda after t = 4000. Curves of all m coincide."""
 
     SIZES = {"paper": SAMPLE_SIZES, "small": (50, 300, 1000), "smoke": (20, 40)}
 
