@@ -116,8 +116,8 @@ def _alike(a: Record, b: Record) -> None:
             continue
         if batch:
             np.testing.assert_allclose(b.array(name), a.array(name), rtol=1e-2, atol=1e-3, err_msg=name)
-        else:  # equal bits, but where compiled kernels use fast arithmetic: fresh and cached code may round differently
-            np.testing.assert_allclose(b.array(name), a.array(name), rtol=1e-6, atol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(b.array(name), a.array(name), err_msg=name)
     for name in a.metrics:
         if name != "seconds" and not name.startswith("timing"):
             assert list(a.history(name).index) == list(b.history(name).index), name
