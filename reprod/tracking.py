@@ -394,7 +394,7 @@ class MlflowRun(Run):
         self._send("artifact", path=str(folder / "weights"), to=name)
         tags = models.save_mlflow(module, example, folder / "mlflow", export=self.config.scale != "smoke")
         uri = f"runs:/{self.run_id}/{name}"
-        note = f"Load it: `reprod load {self.run_id}`, `mlflow.pytorch.load_model(\"{uri}\")`\n\nServe it: "
+        note = f'Load it: `reprod load {self.run_id}`, `mlflow.pytorch.load_model("{uri}")`\n\nServe it: '
         note += f"`mlflow models serve -m {uri} --env-manager local`\n\nFormat: {tags['reprod.format']}"
         tags |= {"reprod.digest": self.config.digest(), "mlflow.note.content": note}
         self._send("model", path=str(folder / "mlflow"), name=name, tags=tags)
