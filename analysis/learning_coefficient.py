@@ -752,10 +752,21 @@ PUBLISHED_E5 = {100: 54.9, 316: 86.7, 1000: 136.9, 10_000: 294.9}  # SGLD estima
 def _samplers(scale: str) -> list[Config]:
     sizes, seeds = {
         "paper": ((100, 316, 1000, 3162, 10_000, 31_623, 100_000), (0, 1, 2, 3, 4)),
-        "small": ((100, 1000, 10_000), (0, 1)),
+        "small": ((100, 1000, 10_000), (0, 1, 2, 3, 4)),
         "smoke": ((64, 100), (0, 1)),
     }[scale]
     return [at_scale(MalaVsSgld, scale, sampler=s, num_data=n, seeds=seeds) for s in ("sgld", "mala") for n in sizes]
+
+
+def _ratio(above: pd.Series, below: pd.Series) -> tuple[float, float, float]:
+    """Ratio of two geometric means and its 95 % interval (Welch's, on logarithms)."""
+    from scipy.stats import ttest_ind
+
+    value = math.exp(np.log(above).mean() - np.log(below).mean())
+    if min(len(above), len(below)) < 2:
+        return value, math.nan, math.nan
+    interval = ttest_ind(np.log(above), np.log(below), equal_var=False).confidence_interval()
+    return value, math.exp(interval.low), math.exp(interval.high)
 
 
 @figure("llc_f15", source=f"{PAPER}, SGLD against MALA (F15)", experiments=("mala_vs_sgld",))
@@ -791,13 +802,18 @@ class SgldAgainstMala:
     def claims(self, runs: Runs) -> list[Claim]:
         table = self.table(runs)
         means = table.pivot_table(index="n", columns="sampler", values=["llc", "cpu_seconds"])
-        ratios = means["llc"]["mala"] / means["llc"]["sgld"]
-        verdict, reason = _verdict(runs, bool((abs(ratios - 1) <= 0.05).all()))
-        listed = ", ".join(f"n={n}: {v:.3f}" for n, v in ratios.items())
+        ratios = {n: _ratio(rows[rows.sampler == "mala"].llc, rows[rows.sampler == "sgld"].llc)
+                  for n, rows in table.groupby("n")}  # fmt: skip
+        # Within 5 % (the paper's are within 2.3 %), or no further from it than the spread of the runs allows.
+        agrees = not any(low > 1.05 or high < 0.95 for _, low, high in ratios.values())
+        narrow = all(high - low <= 0.25 for _, low, high in ratios.values())
+        verdict, reason = _verdict(runs, agrees, enough=narrow or not agrees)
+        listed = ", ".join(f"n={n!s}: {v:.3f} [{low:.3f}, {high:.3f}]" for n, (v, low, high) in ratios.items())
+        furthest = max(ratios.values(), key=lambda ratio: abs(math.log(ratio[0])))
         claims = [Claim(
-            name="SGLD agrees with MALA", statement="minibatch SGLD gives the estimate of full-data MALA",
+            name="SGLD agrees with MALA", statement="minibatch SGLD gives the estimate of full-data MALA within 5 %",
             source=f"{PAPER}, F15", published="ratios 0.989, 0.997, 1.023, 1.004 at n = 100, 316, 1000, 10000",
-            ours=listed, verdict=verdict, reason=reason, value=float(abs(ratios - 1).max()), n=len(table),
+            ours=listed, verdict=verdict, reason=reason, value=furthest[0], interval=furthest[1:], n=len(table),
             run_ids=runs.ids,
         )]  # fmt: skip
         sgld, mala = means["cpu_seconds"]["sgld"], means["cpu_seconds"]["mala"]

@@ -261,6 +261,8 @@ class Outbox(threading.Thread):
                 self.trouble = ""
                 self.busy_seconds += time.thread_time() - began
                 with self.changed:
+                    if not self.queue:
+                        return  # `close` lost patience meanwhile and keeps the message on disk
                     self.queue.pop(0)
                     self.changed.notify_all()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -217,6 +218,32 @@ def test_what_a_dead_store_missed_is_kept_and_synced(toy, monkeypatch, capsys):
     assert record.status == "FINISHED" and record.history("m")[1] == 1.0
     assert list(record.array("a")) == [0, 1, 2, 3]
     assert not list((tracking.cache_dir() / "spool").glob("*"))
+
+
+def test_a_message_under_way_when_patience_ends_is_kept_and_its_arrival_does_no_harm(toy, monkeypatch):
+    monkeypatch.setenv("REPROD_PATIENCE", "0")
+    monkeypatch.setattr(tracking.Outbox, "INTERVAL", 0.01)
+    died: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    real = tracking.deliver
+    under_way = threading.Event()
+
+    def slow(client, message):
+        under_way.set()
+        time.sleep(0.3)
+        real(client, message)
+
+    monkeypatch.setattr(tracking, "deliver", slow)
+    run = tracking.open_run(resolve(Toy, {}))
+    with tracking.recording(run):
+        run.log(1, {"m": 1.0})
+        assert under_way.wait(5)
+    run.outbox.join(5)
+    monkeypatch.setattr(tracking, "deliver", real)
+    assert not run.outbox.is_alive() and not died
+    assert tracking.sync(tracking.connect())[1] == 0
+    assert store.Store().get(run.run_id).status == "FINISHED"
+    assert list(store.Store().get(run.run_id).history("m")) == [1.0]
 
 
 def test_checkpoints_that_are_superseded_before_they_are_sent_leave_no_trace(toy, monkeypatch):
