@@ -896,7 +896,7 @@ def cifar_rk4(scale: str) -> list[Config]:
 def other_spheres(dataset: str, **smaller: Any) -> Callable[[str], list[Config]]:
     def configs(scale: str) -> list[Config]:
         steps = {"paper": SPHERE_STEPS["paper"], "small": (2, 8, 32), "smoke": (2, 4)}[scale]
-        extra = smaller if scale != "paper" else {}
+        extra = {"paper": {}, "small": smaller, "smoke": {"niter": 4, "eval_every": 4, "channels": 2}}[scale]
         return [
             at_scale(SphereOde, scale, dataset=dataset, step_size=1 / n, seeds=SEEDS[scale], **extra) for n in steps
         ]

@@ -1,6 +1,6 @@
 """Steps per second of SGLD for deep linear networks, side by side in one process.
 
-    OMP_NUM_THREADS=1 python benchmarks/sgld.py                    # both networks, about four minutes
+    OMP_NUM_THREADS=1 python benchmarks/sgld.py                    # both networks, about ten minutes
     OMP_NUM_THREADS=1 python benchmarks/sgld.py --network small --steps 500
 
 Compared, on the same truth, data, temperature, step size and batch size:
@@ -12,8 +12,8 @@ Compared, on the same truth, data, temperature, step size and batch size:
 * `estimate_dln_llc`, minibatches and collapsed, with 1 and 8 chains.
 
 A sampler's processor time is that of `steps` steps of all its chains behind a short warm-up, divided by steps and
-chains; its estimate is from the last half of a longer run of its own (`--estimate-steps`, 0 leaves it out), with the
-standard error between chains.
+chains, and the median over rounds in which the samplers take turns; its estimate is from the last half of a longer
+run of its own (`--estimate-steps`, 0 leaves it out), with the standard error between chains.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def problem_for(network: Network) -> tuple[Problem, float]:
     return Problem(network, weights, x, y), float(dln_learning_coefficient(network.widths, rank).value)
 
 
-def compare(name: str, steps: int | None, estimate_steps: int | None) -> None:
+def compare(name: str, steps: int | None, estimate_steps: int | None, rounds: int) -> None:
     network = NETWORKS[name]
     problem, exact = problem_for(network)
     dimension = sum(w.size for w in problem.weights)
@@ -170,23 +170,24 @@ def compare(name: str, steps: int | None, estimate_steps: int | None) -> None:
         f"\n{name}: widths {', '.join(map(str, network.widths))}; D = {dimension}; exact learning coefficient {exact:g}"
     )
     print(f"{'sampler':30} {'chains':>6} {'us/step/chain':>14} {'steps/s/chain':>14} {'x':>7}   estimate, last half")
-    reference = None
+    present = []
     for label, sampler, chains in SAMPLERS:
-        timed = steps or network.steps
-        # Whole epochs for ours, so that what an epoch prepares is paid in full and for nothing else.
-        timed = timed if sampler in (devinterp, plain_loop) else max(timed, NUM_DATA // BATCH)
         try:
             sampler(problem, 20, 1)
+            present.append((label, sampler, chains))
         except ImportError:
             print(f"{label:30} not installed: pip install devinterp==1.3.2")
-            continue
-        seconds, _ = sampler(problem, timed, chains)
-        each = seconds / timed / chains
-        reference = reference or each
-        print(
-            f"{label:30} {chains:6d} {1e6 * each:14.1f} {1 / each:14.0f} {reference / each:6.1f}x", end="", flush=True
-        )
-        long = network.estimate_steps if estimate_steps is None else estimate_steps
+    times = np.empty((rounds, len(present)))
+    for times_of_round in times:
+        for turn, (_, sampler, chains) in enumerate(present):
+            timed = steps or network.steps
+            # Whole epochs for ours, so that what an epoch prepares is paid in full and for nothing else.
+            timed = timed if sampler in (devinterp, plain_loop) else max(timed, NUM_DATA // BATCH)
+            times_of_round[turn] = sampler(problem, timed, chains)[0] / timed / chains
+    long = network.estimate_steps if estimate_steps is None else estimate_steps
+    for (label, sampler, chains), each in zip(present, np.median(times, axis=0), strict=True):
+        ratio = np.median(times[:, 0]) / each
+        print(f"{label:30} {chains:6d} {1e6 * each:14.1f} {1 / each:14.0f} {ratio:6.1f}x", end="", flush=True)
         if not long:
             print()
             continue
@@ -200,6 +201,7 @@ def main() -> None:
     parser.add_argument("--network", choices=[*NETWORKS, "both"], default="both")
     parser.add_argument("--steps", type=int, help="steps timed")
     parser.add_argument("--estimate-steps", type=int, help="steps of the runs behind the estimates; 0 leaves them out")
+    parser.add_argument("--rounds", type=int, default=5, help="times are medians over so many rounds of all samplers")
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     warnings.simplefilter("ignore")
@@ -208,7 +210,7 @@ def main() -> None:
         f"load {os.getloadavg()[0]:.1f}"
     )
     for name in NETWORKS if given.network == "both" else [given.network]:
-        compare(name, given.steps, given.estimate_steps)
+        compare(name, given.steps, given.estimate_steps, given.rounds)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ Types understood: int, float, str, bool, their `| None`, and tuples of int, floa
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
+import operator
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -99,7 +101,10 @@ class Config:
         return set()
 
     def for_seed(self, seed: int) -> Config:
-        return dataclasses.replace(self, seeds=(seed,))
+        """The same with one seed. Nothing is checked again: a plan asks for thousands of these."""
+        alone = copy.copy(self)
+        object.__setattr__(alone, "seeds", (seed,))
+        return alone
 
     def spelled(self) -> dict[str, str]:
         """Every parameter in the one spelling that the command line, MLproject and store share."""
@@ -244,26 +249,30 @@ def _describe(kind: Any) -> str:
     return {int: "an integer", float: "a number", bool: "true or false", str: "a word"}.get(kind, str(kind))
 
 
+_BOUNDS = (
+    ("above", operator.gt, "greater than"),
+    ("at_least", operator.ge, "at least"),
+    ("below", operator.lt, "less than"),
+    ("at_most", operator.le, "at most"),
+)
+
+
 def _check_range(field: dataclasses.Field, value: Any) -> None:
+    rules = field.metadata
     for element in value if isinstance(value, tuple) else (value,):
         if element is None:
             continue
-        shown = f"{field.name}={spell(value)}"
-        choices = field.metadata.get("choices")
+        choices = rules.get("choices")
         if choices is not None and element not in choices:
             allowed = ", ".join(map(spell, choices))
             raise BadInput(
-                f"{shown}: {spell(element)} is not one of {allowed}{nearest(spell(element), map(str, choices))}"
+                f"{field.name}={spell(value)}: {spell(element)} is not one of {allowed}"
+                f"{nearest(spell(element), map(str, choices))}"
             )
-        for bound, holds, words in (
-            ("above", lambda a, b: a > b, "greater than"),
-            ("at_least", lambda a, b: a >= b, "at least"),
-            ("below", lambda a, b: a < b, "less than"),
-            ("at_most", lambda a, b: a <= b, "at most"),
-        ):
-            limit = field.metadata.get(bound)
+        for bound, holds, words in _BOUNDS:
+            limit = rules.get(bound)
             if limit is not None and not holds(element, limit):
-                raise BadInput(f"{shown}: must be {words} {spell(limit)}")
+                raise BadInput(f"{field.name}={spell(value)}: must be {words} {spell(limit)}")
 
 
 def check_device(device: str) -> None:

@@ -28,7 +28,7 @@ for name in sys.argv[1:]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["sphere_ode", "geomnist_dynamics", "resnet_convergence", "iris_training"])
+@pytest.mark.parametrize("name", ["sphere_ode", "geomnist_dynamics", "resnet_convergence", "iris_training", "dln_llc"])
 def test_compiled_and_cached_kernels_have_equal_bits(tmp_path: Path, name: str):
     """Compiled here; loaded; and partly loaded, as where several processes compile at once."""
     assert name in registry.EXPERIMENTS

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from reprod.learning_coefficient import mala, sgld
 from reprod.learning_coefficient.batches import Batches
 from reprod.learning_coefficient.diagnostics import drift, first_divergence, split_r_hat, standard_error
+from reprod.learning_coefficient.noise import Noise
 from reprod.learning_coefficient.potentials import ModelPotential, Potential
-from reprod.training import torch_stream
 
 SAMPLERS = {"sgld": sgld.build, "mala": mala.build}
 TRACES = ("before", "after")
@@ -291,7 +291,7 @@ class Chains:
             if settings.whole_epochs:
                 self.num_steps = -(-settings.num_steps // self.batches.per_epoch) * self.batches.per_epoch
             self.turns = self.batches.turns(count).to(device).unbind(0)
-        self.generators = [torch_stream(settings.seed, f"noise/{c}", str(device)) for c in range(count)]
+        self.noise = Noise(settings.seed, count, device)
         options: dict[str, Any] = {"device": device, "dtype": potential.dtype}
         self.losses = torch.full((self.num_steps // settings.trace_every, count), torch.nan, **options)
         every = settings.acceptance_every
@@ -312,13 +312,13 @@ class Chains:
         if not bool(torch.isfinite(initial).all()):
             raise ValueError("the loss at the given parameters is not finite")
         self.initial_losses = np.broadcast_to(initial.double().cpu().numpy(), (count,))
-        self.state = self.kernel.init(centre.expand(count, -1), centre, self.generators)
+        self.state = self.kernel.init(centre.expand(count, -1), centre, self.noise)
 
     def parts(self) -> dict[str, Any]:
         """All that the next step depends on, for a checkpoint (`reprod.training.State`)."""
         return {
             "params": self.state.params, "losses": self.losses, "acceptance": self.records, "clock": self.clock,
-            "generators": {str(c): g for c, g in enumerate(self.generators)},
+            "noise": self.noise,
         }  # fmt: skip
 
     def step(self, number: int) -> None:

@@ -9,7 +9,6 @@ It is Hamiltonian Monte Carlo with one leapfrog step of length sqrt(eps). A need
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reprod.learning_coefficient.noise import Noise
 from reprod.learning_coefficient.potentials import Potential
-from reprod.learning_coefficient.sgld import Sampler, draw_noise
+from reprod.learning_coefficient.sgld import Sampler
 
 
 def build(
@@ -43,7 +43,7 @@ class State:
     Attributes:
         params: w_t, (chains, D).
         centre: w*, (D,) or (chains, D).
-        generators: one noise stream per chain; it also draws the uniform number of the Metropolis test.
+        noise: one stream per chain; it also draws the uniform number of the Metropolis test.
         loss: L_n at the position before the last step, (chains,).
         acceptance: A of the last proposal, (chains,).
         next_loss: L_n(w_t), (chains,); None before the first step.
@@ -52,19 +52,19 @@ class State:
 
     params: Tensor
     centre: Tensor
-    generators: Sequence[torch.Generator]
+    noise: Noise
     loss: Tensor
     acceptance: Tensor
     next_loss: Tensor | None = None
     next_gradient: Tensor | None = None
 
 
-def init(params: Tensor, centre: Tensor, generators: Sequence[torch.Generator]) -> State:
+def init(params: Tensor, centre: Tensor, noise: Noise) -> State:
     """Start chains at `params`, (chains, D), which is copied."""
-    if len(generators) != len(params):
-        raise ValueError(f"{len(params)} chains need as many noise generators, got {len(generators)}")
+    if len(noise) != len(params):
+        raise ValueError(f"{len(params)} chains need as many noise streams, got {len(noise)}")
     start = params.clone()
-    return State(start, centre, generators, start.new_full((len(start),), torch.nan), start.new_ones(len(start)))
+    return State(start, centre, noise, start.new_full((len(start),), torch.nan), start.new_ones(len(start)))
 
 
 def update(
@@ -91,7 +91,7 @@ def update(
     state.loss = loss
     scale = step_size if preconditioner is None else step_size * preconditioner
     change = torch.empty_like(state.params)
-    draw_noise(change, state.generators, 1.0)
+    state.noise.normal(change)
     change.mul_(scale**0.5).sub_(0.5 * scale * gradient)
     proposal = state.params + change
     new_loss, new_gradient = slope(proposal)
@@ -103,8 +103,7 @@ def update(
     log_ratio = log_acceptance(change, before, gradient, after, new_gradient, scale)
     # A proposal that leaves the finite numbers is a rejection.
     state.acceptance = log_ratio.clamp(max=0.0).exp().nan_to_num(nan=0.0)
-    draws = [torch.rand((), generator=g, device=change.device, dtype=change.dtype) for g in state.generators]
-    accepted = torch.stack(draws) < state.acceptance
+    accepted = state.noise.uniform(change) < state.acceptance
     state.params.copy_(torch.where(accepted[:, None], proposal, state.params))
     state.next_loss = torch.where(accepted, new_loss, loss)
     state.next_gradient = torch.where(accepted[:, None], new_gradient, gradient)

@@ -13,7 +13,7 @@ where p is 1 or a diagonal preconditioner. Minibatches enter through the mean al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from reprod.learning_coefficient.noise import Noise
 from reprod.learning_coefficient.potentials import Potential
 
 
 class Sampler(NamedTuple):
-    """``state = init(params, centre, generators)``; ``state = update(state, block)``."""
+    """``state = init(params, centre, noise)``; ``state = update(state, block)``."""
 
     init: Callable[..., Any]
     update: Callable[..., Any]
@@ -60,7 +61,7 @@ class State:
     Attributes:
         params: w_t, (chains, D).
         centre: w*, (D,) or (chains, D).
-        generators: one noise stream per chain, so that a chain is the same however many run beside it.
+        noise: one stream per chain.
         loss: L_B(w_{t-1}) of the last step's batch, before the step, (chains,).
         gradient: its gradient, a buffer of the potential.
         change: w_t - w_{t-1}, (chains, D).
@@ -68,18 +69,18 @@ class State:
 
     params: Tensor
     centre: Tensor
-    generators: Sequence[torch.Generator]
+    noise: Noise
     loss: Tensor
     gradient: Tensor
     change: Tensor
 
 
-def init(params: Tensor, centre: Tensor, generators: Sequence[torch.Generator]) -> State:
+def init(params: Tensor, centre: Tensor, noise: Noise) -> State:
     """Start chains at `params`, (chains, D), which is copied."""
-    if len(generators) != len(params):
-        raise ValueError(f"{len(params)} chains need as many noise generators, got {len(generators)}")
+    if len(noise) != len(params):
+        raise ValueError(f"{len(params)} chains need as many noise streams, got {len(noise)}")
     start = params.clone()
-    return State(start, centre, generators, start.new_full((len(start),), torch.nan), start, torch.zeros_like(start))
+    return State(start, centre, noise, start.new_full((len(start),), torch.nan), start, torch.zeros_like(start))
 
 
 def update(
@@ -97,12 +98,12 @@ def update(
     change = state.change
     # The sum is formed beside w and added last: single terms can be too small to survive being added to w in float32.
     if preconditioner is None:
-        draw_noise(change, state.generators, step_size**0.5)
+        state.noise.normal(change, step_size**0.5)
         change.add_(state.gradient, alpha=-0.5 * step_size * nbeta)
         if gamma:
             change.add_(state.params, alpha=-0.5 * step_size * gamma).add_(state.centre, alpha=0.5 * step_size * gamma)
     else:
-        draw_noise(change, state.generators, 1.0)
+        state.noise.normal(change)
         change.mul_((step_size * preconditioner).sqrt())
         slope = state.gradient * nbeta
         if gamma:
@@ -110,9 +111,3 @@ def update(
         change.addcmul_(slope, preconditioner.expand_as(slope), value=-0.5 * step_size)
     state.params.add_(change)
     return state
-
-
-def draw_noise(out: Tensor, generators: Sequence[torch.Generator], deviation: float) -> None:
-    """Fill row c of `out`, (chains, D), from stream c."""
-    for row, generator in zip(out.unbind(0), generators, strict=True):
-        row.normal_(0.0, deviation, generator=generator)

@@ -116,7 +116,7 @@ class SphereOde(NeuralOde):
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"niter": 3000, "lr": 5e-4},
         "smoke": {
-            "niter": 40, "channels": 8, "lr": 1e-2, "eval_every": 10, "curve_steps": 16, "n_trajectories": 20,
+            "niter": 40, "channels": 8, "lr": 1e-2, "eval_every": 20, "curve_steps": 16, "n_trajectories": 20,
             "adapt_every": 10, "probe": 100,
         },
     }  # fmt: skip

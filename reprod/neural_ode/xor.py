@@ -11,6 +11,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import numpy as np
+from numba import njit
 
 from reprod.neural_ode.solvers import SOLVERS, step_lengths
 
@@ -30,20 +31,35 @@ def fan(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Times (n + 1,) and trajectories (n + 1, 4, 2) of POINTS at every step; the last step is T - n h."""
 
-    def f(z: np.ndarray) -> np.ndarray:
-        radius = np.sqrt(z[:, 0] ** 2 + z[:, 1] ** 2)
-        return np.stack([alpha * z[:, 0] + z[:, 1], beta * z[:, 1] - gamma * radius**delta * z[:, 0]], 1)
-
     scheme = SOLVERS[solver]
-    lengths = step_lengths(step_size, end)
+    lengths = np.array(step_lengths(step_size, end))
+    a, b = np.zeros((len(scheme.b),) * 2), np.array(scheme.b)
+    for i, row in enumerate(scheme.a):
+        a[i, : len(row)] = row
     states = np.empty((len(lengths) + 1, *POINTS.shape))
     states[0] = POINTS
-    for n, dt in enumerate(lengths):
-        k: list[np.ndarray] = []
-        for row in scheme.a:
-            k.append(f(states[n] + dt * sum(a * slope for a, slope in zip(row, k, strict=True))))
-        states[n + 1] = states[n] + dt * sum(b * slope for b, slope in zip(scheme.b, k, strict=True))
+    _solve(states, lengths, a, b, float(alpha), float(beta), float(gamma), float(delta))
     return np.concatenate([[0.0], np.cumsum(lengths)]), states
+
+
+@njit(cache=True, error_model="numpy")
+def _solve(states, lengths, a, b, alpha, beta, gamma, delta):
+    """Fill states[1:] by the Runge-Kutta scheme (a, b)."""
+    k = np.empty((len(b), 2))
+    for point in range(states.shape[1]):
+        for n in range(len(lengths)):
+            x, y = states[n, point]
+            for i in range(len(b)):
+                p, q = x, y
+                for j in range(i):
+                    p += lengths[n] * a[i, j] * k[j, 0]
+                    q += lengths[n] * a[i, j] * k[j, 1]
+                k[i, 0] = alpha * p + q
+                k[i, 1] = beta * q - gamma * np.sqrt(p * p + q * q) ** delta * p
+            for i in range(len(b)):
+                x += lengths[n] * b[i] * k[i, 0]
+                y += lengths[n] * b[i] * k[i, 1]
+            states[n + 1, point, 0], states[n + 1, point, 1] = x, y
 
 
 def separability_margin(points: np.ndarray, labels: np.ndarray) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,8 @@ def power(x: np.ndarray, y: np.ndarray) -> Slope:
     kept = (x > 0) & (y > 0)
     if kept.sum() < 2:
         return Slope(np.nan, -np.inf, np.inf)
+    from scipy import stats
+
     fit = stats.linregress(np.log(x[kept]), np.log(y[kept]))
     if kept.sum() == 2:
         return Slope(float(fit.slope), -np.inf, np.inf)

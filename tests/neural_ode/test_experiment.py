@@ -32,7 +32,7 @@ def test_the_arrays_of_one_run():
     shapes = {name: array.values.shape for name, array in run.arrays.items()}
     assert shapes.pop("tests") == (1 + 3 * 5 + 2, 6)
     assert shapes == {
-        "loss": (40,), "train_accuracy": (40,), "step_size": (40,), "nfe": (3, 40), "test_accuracy": (4,),
+        "loss": (40,), "train_accuracy": (40,), "step_size": (40,), "nfe": (3, 40), "test_accuracy": (2,),
         "trajectories": (5, 20, 2), "trajectory_labels": (20,), "final_states": (2, 1000, 2), "test_labels": (1000,),
         "classifier": (2, 3), "euler_curve": (2, 5),
     }  # fmt: skip
