@@ -102,6 +102,11 @@ def _scatter(table: pd.DataFrame, column: str, label: str) -> Any:
     _identity(ax, kept.exact, kept[column])
     dots = ax.scatter(kept.exact, kept[column], c=kept.parameters, norm=norm, cmap="plasma", s=16, lw=0, zorder=2)
     ax.set(xscale="log", yscale="log", xlabel=r"exact learning coefficient $\lambda$", ylabel=label)
+    for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        if high < 100 * low:  # fewer than two decades: the labels of all tenths would collide
+            axis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(plt.matplotlib.ticker.NullFormatter())
     fig.colorbar(dots, ax=ax, label="parameters $D$")
     ax.legend(loc="upper left")
     return fig
