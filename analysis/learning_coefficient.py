@@ -1004,9 +1004,14 @@ class ResnetSweep:
                 continue
             values = np.array([getattr(c, self.parameter) for c, _ in chosen], dtype=float)
             final = np.array([np.mean([float(r.array("llc")[-1]) for r in records]) for _, records in chosen])
-            order = float(pd.Series(values).corr(pd.Series(final), method="spearman"))
+            known = np.isfinite(final)  # pandas would leave the others out of the correlation without a word
+            order = float(pd.Series(values[known]).corr(pd.Series(final[known]), method="spearman"))
             wanted = -1 if self.falling else 1
-            verdict, reason = _verdict(runs, order * wanted >= 0.8, enough=len(chosen) >= 4)
+            verdict, reason = _verdict(runs, order * wanted >= 0.8, enough=known.sum() >= 4)
+            if not known.all():
+                reason = f"{(~known).sum()} of {len(known)} values have no estimate: every chain diverged"
+            elif (final < 0).any():
+                reason = "a negative estimate: the network is not yet at a minimum"
             word = "falls" if self.falling else "rises"
             claims.append(Claim(
                 name=f"estimate {word} with {self.label}{f', {title}' if title else ''}",
