@@ -934,6 +934,9 @@ class VolumeScaling:
 # -- E2: ResNet18 on CIFAR-10 ------------------------------------------------------------------------------------------
 
 
+TRAINED = 0.5  # training loss, in nats, below which the networks of a sweep are compared; the published ones are near 0
+
+
 class ResnetSweep:
     """Rows of three panels (estimate, test accuracy, training loss) along training, one colour per value."""
 
@@ -1008,7 +1011,11 @@ class ResnetSweep:
             order = float(pd.Series(values[known]).corr(pd.Series(final[known]), method="spearman"))
             wanted = -1 if self.falling else 1
             verdict, reason = _verdict(runs, order * wanted >= 0.8, enough=known.sum() >= 4)
-            if not known.all():
+            losses = [float(np.mean([r.array("train_loss")[-1] for r in records])) for _, records in chosen]
+            if runs.scale == "small" and max(losses) > TRAINED:
+                verdict = NOT_COMPARABLE
+                reason = f"not all are trained yet: training losses {min(losses):.2f} to {max(losses):.2f}"
+            elif not known.all():
                 reason = f"{(~known).sum()} of {len(known)} values have no estimate: every chain diverged"
             elif (final < 0).any():
                 reason = "a negative estimate: the network is not yet at a minimum"
