@@ -220,13 +220,13 @@ def _copy_models(store: Store, client: Any, record: Record, made: Any) -> None:
     outputs = record.entity.outputs.model_outputs if record.entity.outputs else []
     for output in outputs:
         logged = store.client.get_logged_model(output.model_id)
-        source = store.client.tracking_uri
-        with _current(source):
-            folder = mlflow.artifacts.download_artifacts(f"models:/{output.model_id}")
-        # the folder may be the original: deliver() patches its MLmodel, so work on a copy
+        # a copy of our own, named as such: without a place to go, MLflow may hand out the original, and deliver()
+        # patches its MLmodel
         copy = tracking.cache_dir() / "export" / output.model_id
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(folder, copy)
+        copy.mkdir(parents=True)
+        with _current(store.client.tracking_uri):
+            mlflow.artifacts.download_artifacts(f"models:/{output.model_id}", dst_path=str(copy))
         message = {"kind": "model", "run": made.run_id, "path": str(copy), "name": logged.name, "tags": logged.tags}
         tracking.deliver(client, message)
         shutil.rmtree(copy)

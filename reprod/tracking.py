@@ -499,8 +499,11 @@ class MlflowRun(Run):
         return None
 
     def _fetch(self, name: str) -> Path:
-        local = self.work / "checkpoints" / name
-        return local if local.exists() else Path(self.client.download_artifacts(self.run_id, f"checkpoints/{name}"))
+        local, fetched = self.work / "checkpoints" / name, self.work / "fetched"
+        if local.exists():
+            return local
+        fetched.mkdir(parents=True, exist_ok=True)
+        return Path(self.client.download_artifacts(self.run_id, f"checkpoints/{name}", str(fetched)))
 
     # the end
 
