@@ -88,6 +88,18 @@ def test_the_estimate_comes_from_finished_runs(toy):
     assert plan.estimate(job, store.Store(), plan.Index()) == pytest.approx(2 * whole.seconds)
 
 
+def test_the_estimate_follows_the_nearest_run(toy):
+    for rate in (0.1, 0.6, 5.0):
+        run(rate=rate, seeds="0")
+    run(rate=0.7, shuffle=False, seeds="0")
+    runs = {(r.config.rate, r.config.shuffle): r for r in store.Store().search("toy")}
+    job = plan.Job(config(rate=0.7, seeds="0,1"))
+    # both differ in one parameter; a switch has no distance, so the run without shuffling is the nearest
+    assert plan.estimate(job, store.Store(), plan.Index()) == pytest.approx(2 * runs[0.7, False].seconds)
+    job = plan.Job(config(rate=0.8, seeds="0"))
+    assert plan.estimate(job, store.Store(), plan.Index()) == pytest.approx(runs[0.6, True].seconds)
+
+
 def test_slurm_options_are_checked(tmp_path):
     file = tmp_path / "slurm.json"
     file.write_text(json.dumps({"mem_gb": 2, "partition": "gpu", "extra": {"account": "me"}}))
