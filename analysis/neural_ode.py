@@ -356,7 +356,7 @@ def accuracy_panel(ax: Axes, runs: Runs, seeds: bool = False) -> pd.DataFrame:
                 else NAMES.get(name, name),
             )
         )
-    ax.legend(handles=handles, loc="best", frameon=True, framealpha=0.85)
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1 if adaptive else 2)
     return pd.concat(rows)
 
 
@@ -371,7 +371,7 @@ class AccuracyFigure:
         return [config for _, configs in self.panels for config in configs(scale)]
 
     def draw(self, runs: Runs) -> Drawing:
-        fig, axes = plt.subplots(1, len(self.panels), figsize=(0.6 + 3.3 * len(self.panels), 3.1), squeeze=False)
+        fig, axes = plt.subplots(1, len(self.panels), figsize=(0.6 + 3.5 * len(self.panels), 3.5), squeeze=False)
         tables = []
         for ax, (title, mine) in zip(axes[0], self.by_panel(runs), strict=True):
             tables.append(accuracy_panel(ax, mine, self.seeds).assign(panel=title))
@@ -574,11 +574,12 @@ class ToleranceSweep(AccuracyFigure):
         ]
 
 
-def tolerance_claim(runs: Runs, name: str, where: str, least: float) -> Claim:
+def tolerance_claim(runs: Runs, name: str, where: str, least: float, title: str = "") -> Claim:
     loosest = max(c.tol for c, _ in runs)
     records = runs.where(tol=loosest).records
     drop = [accuracy(r) - finer_accuracy(r) for r in records]
-    statement = f"trained at tolerance {loosest:g}, accuracy falls under more accurate solvers (drop)"
+    prefix = f"{title}: " if title else ""
+    statement = f"{prefix}trained at tolerance {loosest:g}, accuracy falls under more accurate solvers (drop)"
     found = claim(runs, name, statement, where, "far below", drop, lambda v: float(np.mean(v)) > least, records)
     if found.verdict == REPRODUCED and found.interval[0] <= 0:
         return replace(found, verdict=TOO_FEW, reason="the interval holds 0")
@@ -686,6 +687,7 @@ def adaptation_claims(runs: Runs, where: str) -> list[Claim]:
         refined += int(bad.sum())
         gaps += list(np.abs(probes[bad, 2] - probes[bad, 1]))
     final = [abs(finer_accuracy(r) - accuracy(r)) for r in records]
+    # on the batch that the rule looks at, the gap is above the threshold by construction; chance adds to it there
     shown = (
         claim(
             runs,
@@ -932,8 +934,7 @@ def other_spheres(
 
 def adjoint_spheres(scale: str) -> list[Config]:
     steps = {"paper": SPHERE_STEPS["paper"], "small": (2, 16), "smoke": (2, 4)}[scale]
-    extra = {"niter": 600, "lr": 2e-3} if scale == "small" else {}
-    return [at_scale(SphereOde, scale, adjoint=True, step_size=1 / n, seeds=SEEDS[scale], **extra) for n in steps]
+    return [at_scale(SphereOde, scale, adjoint=True, step_size=1 / n, seeds=SEEDS[scale]) for n in steps]
 
 
 def mnist_dopri(scale: str) -> list[Config]:
@@ -1022,6 +1023,11 @@ class AdaptiveOnSpheres(AccuracyFigure):
         ("Sphere2, Fehlberg 2(1)", adaptive_grid(SphereOde, "fehlberg2")),
         ("Sphere2, Dormand-Prince 5(4)", adaptive_grid(SphereOde, "dopri5")),
     )
+
+    def claims(self, runs: Runs) -> list[Claim]:
+        names = ("fehlberg-collapse", "dopri-collapse")
+        panels = zip(names, self.by_panel(runs), strict=True)
+        return [tolerance_claim(mine, name, RECONSTRUCTED, 0.1, title) for name, (title, mine) in panels]
 
 
 @figure("figS5", source=RECONSTRUCTED, experiments=("cifar_ode",))
