@@ -1052,9 +1052,6 @@ class AdjointOnSpheres(AccuracyFigure):
 
     panels = (("Sphere2, Euler, adjoint", adjoint_spheres),)
 
-    def claims(self, runs: Runs) -> list[Claim]:
-        return collapse_claims(runs, RECONSTRUCTED, drop=0.25, agree=None)
-
 
 @figure("figS7", source=RECONSTRUCTED, experiments=("sphere_ode",))
 class EverySeed(AccuracyFigure):
