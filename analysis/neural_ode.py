@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -414,8 +415,7 @@ class EulerOnSpheres(AccuracyFigure):
 
     def claims(self, runs: Runs) -> list[Claim]:
         where = f"{PAPER}, figure 4 a"
-        own = {round(1 / c.step_size): [accuracy(r) for r in successful(r)] for c, r in runs}
-        flat = [float(np.mean(v)) for v in own.values()]
+        means = [float(np.mean([accuracy(r) for r in successful(records)])) for _, records in runs]
         return [
             claim(
                 runs,
@@ -423,12 +423,12 @@ class EulerOnSpheres(AccuracyFigure):
                 "accuracy with the solver of training barely depends on the step size (range of means)",
                 where,
                 "flat",
-                [max(flat) - min(flat)],
+                [max(means) - min(means)],
                 lambda v: v[0] <= 0.05,
                 runs.records,
             ),
             *collapse_claims(runs, where, drop=0.25, agree=0.1),
-            bracket_claim(runs, critical_bracket(runs), where),
+            bracket_claim(runs, where),
         ]
 
 
@@ -436,39 +436,36 @@ def collapse_claims(runs: Runs, where: str, drop: float, agree: float | None, ti
     """That accuracy falls by more than `drop` under finer solvers when trained with the largest step, and changes by
     `agree` at most when trained with the smallest (None: the grid does not reach that far). `title` tells panels
     apart."""
-    prefix = f"{title}: " if title else ""
-    slug = re.sub(r"\W+", "-", prefix.lower()).rstrip("-")
-    steps = sorted(round(1 / c.step_size) for c, _ in runs)
-    words = {n: f"{prefix}trained with {n} step{'s' * (n > 1)}" for n in steps}
-    change = {
-        n: [accuracy(r) - finer_accuracy(r) for r in successful(runs.where(step_size=1 / n).records)] for n in steps
-    }
-    coarse, fine = steps[0], steps[-1]
-    falls = claim(
-        runs,
-        f"{slug}-collapse".lstrip("-"),
-        f"{words[coarse]}, accuracy falls by more than {drop:g} under finer solvers",
-        where,
-        "far below",
-        change[coarse],
-        lambda v: float(np.mean(v)) > drop,
-        runs.where(step_size=1 / coarse).records,
-    )
-    if falls.verdict == REPRODUCED and falls.interval[0] <= 0:
-        falls = replace(falls, verdict=TOO_FEW, reason="the interval holds 0")
-    if agree is None:
-        return [falls]
-    stays = claim(
-        runs,
-        f"{slug}-no-collapse".lstrip("-"),
-        f"{words[fine]}, accuracy under finer solvers differs by {agree:g} at most",
-        where,
-        "they meet",
-        [abs(v) for v in change[fine]],
-        lambda v: float(np.mean(v)) <= agree,
-        runs.where(step_size=1 / fine).records,
-    )
-    return [falls, stays]
+
+    def of(n: int, kind: str) -> tuple[str, str, list[Record], list[float]]:
+        """Name and beginning of the statement, the runs with n steps, the drop of each successful one."""
+        records = runs.where(step_size=1 / n).records
+        change = [accuracy(r) - finer_accuracy(r) for r in successful(records)]
+        words = f"{title}: " * bool(title) + f"trained with {n} step{'s' * (n > 1)}"
+        return re.sub(r"\W+", "-", f"{title} {kind}".strip().lower()), words, records, change
+
+    steps = [round(1 / c.step_size) for c, _ in runs]
+    name, words, records, change = of(min(steps), "collapse")
+    statement = f"{words}, accuracy falls by more than {drop:g} under finer solvers"
+    claims = [drop_claim(runs, name, statement, where, change, drop, records)]
+    if agree is not None:
+        name, words, records, change = of(max(steps), "no-collapse")
+        statement = f"{words}, accuracy under finer solvers differs by {agree:g} at most"
+        differs = [abs(v) for v in change]
+        claims.append(
+            claim(runs, name, statement, where, "they meet", differs, lambda v: float(np.mean(v)) <= agree, records)
+        )
+    return claims
+
+
+def drop_claim(
+    runs: Runs, name: str, statement: str, where: str, drop: Sequence[float], least: float, records: Sequence[Record]
+) -> Claim:
+    """That the mean `drop` is more than `least`. An interval that holds 0 does not show one."""
+    found = claim(runs, name, statement, where, "far below", drop, lambda v: float(np.mean(v)) > least, records)
+    if found.verdict == REPRODUCED and found.interval[0] <= 0:
+        return replace(found, verdict=TOO_FEW, reason="the interval holds 0")
+    return found
 
 
 def finer_accuracy(record: Record) -> float:
@@ -510,8 +507,8 @@ def between(low: int | None, high: int | None) -> str:
     return f"{low} - {high}" if high else f"more than {low}"
 
 
-def bracket_claim(runs: Runs, bracket: tuple[int | None, int | None], where: str) -> Claim:
-    low, high = bracket
+def bracket_claim(runs: Runs, where: str) -> Claim:
+    low, high = critical_bracket(runs)
     strict = critical_bracket(runs, is_strictly_valid)
     ours = f"{between(low, high)} steps (strict rule: {between(*strict)})"
     good = low in (32, 64, 128) and high in (64, 128, 256)
@@ -588,25 +585,20 @@ def tolerance_claim(runs: Runs, name: str, where: str, least: float, title: str 
     drop = [accuracy(r) - finer_accuracy(r) for r in records]
     prefix = f"{title}: " if title else ""
     statement = f"{prefix}trained at tolerance {loosest:g}, accuracy falls under more accurate solvers (drop)"
-    found = claim(runs, name, statement, where, "far below", drop, lambda v: float(np.mean(v)) > least, records)
-    if found.verdict == REPRODUCED and found.interval[0] <= 0:
-        return replace(found, verdict=TOO_FEW, reason="the interval holds 0")
-    return found
+    return drop_claim(runs, name, statement, where, drop, least, records)
 
 
 # -- figure 5, table 1 ----------------------------------------------------------------------------------------------
 
 
-def adapted(cls: type[Any], **settings: Any) -> Callable[[str], list[Config]]:
-    def configs(scale: str) -> list[Config]:
-        seeds, extra = SEEDS[scale], {}
-        if cls is CifarOde:
-            seeds = CIFAR_SEEDS[scale]
-            # 300 iterations have six checks of 50: too few for the step to grow from Hairer's to where it must shrink
-            extra = {"adapt_every": 10} if scale == "small" else {}
-        return [at_scale(cls, scale, solver="euler", adaptation="step", seeds=seeds, **extra, **settings)]
+def adapted_spheres(scale: str, **settings: Any) -> list[Config]:
+    return [at_scale(SphereOde, scale, solver="euler", adaptation="step", seeds=SEEDS[scale], **settings)]
 
-    return configs
+
+def adapted_cifar(scale: str) -> list[Config]:
+    # 300 iterations have six checks of 50: too few for the step to grow from Hairer's to where it must shrink
+    extra = {"adapt_every": 10} if scale == "small" else {}
+    return [at_scale(CifarOde, scale, solver="euler", adaptation="step", seeds=CIFAR_SEEDS[scale], **extra)]
 
 
 class AdaptationFigure:
@@ -643,13 +635,19 @@ class AdaptationFigure:
         return Drawing(fig, pd.DataFrame(rows))
 
 
+def refines(record: Record) -> np.ndarray:
+    """Whether a check finds the solvers too far apart on its batch, (checks,)."""
+    checks = np.asarray(record.array("checks"))
+    return np.abs(checks[:, 4] - checks[:, 3]) > record.config.threshold
+
+
 def close_look(config: Any, records: Sequence[Record], ax_c: Axes, ax_d: Axes) -> list[dict]:
     """The refinement before which the solvers drawn here disagree most, and its neighbours, in the second half of
     training if one lies there: test examples, the solver of training and finer ones at the same step."""
     best: tuple[tuple[bool, float], Record, int] | None = None
     for record in records:
-        checks, probes = np.asarray(record.array("checks")), np.asarray(record.array("probes"))
-        for index in np.flatnonzero(np.abs(checks[:, 4] - checks[:, 3]) > config.threshold).tolist():
+        probes = np.asarray(record.array("probes"))
+        for index in np.flatnonzero(refines(record)).tolist():
             late = bool(2 * probes[index, 0] > config.niter)
             score = late, float(np.abs(probes[index, 2:] - probes[index, 1]).max())
             if best is None or score > best[0]:
@@ -685,7 +683,7 @@ class AdaptationOnCifar(AdaptationFigure):
     (c), (d): one seed around the refinement (dashed) of the second half before which solvers disagree most: accuracy
     with the solver of training and with finer solvers at the same step, just before the step is halved and after."""
 
-    configs = staticmethod(adapted(CifarOde))
+    configs = staticmethod(adapted_cifar)
 
     def claims(self, runs: Runs) -> list[Claim]:
         return adaptation_claims(runs, f"{PAPER}, figure 5")
@@ -695,8 +693,7 @@ def adaptation_claims(runs: Runs, where: str) -> list[Claim]:
     records = runs.records
     gaps, finest, refined = [], [], 0  # per seed: of midpoint, of rk4
     for record in records:
-        checks, probes = np.asarray(record.array("checks")), np.asarray(record.array("probes"))
-        bad = np.abs(checks[:, 4] - checks[:, 3]) > record.config.threshold
+        probes, bad = np.asarray(record.array("probes")), refines(record)
         refined += int(bad.sum())
         if bad.any():
             gaps.append(float(np.abs(probes[bad, 2] - probes[bad, 1]).mean()))
@@ -890,7 +887,7 @@ class SphereTable(Table):
         return sphere_euler(scale)
 
     def adaptation(self, scale: str) -> list[Config]:
-        return adapted(SphereOde)(scale)
+        return adapted_spheres(scale)
 
 
 @figure("table1_cifar", source=f"{PAPER}, table 1", experiments=("cifar_ode",))
@@ -907,7 +904,7 @@ class CifarTable(Table):
         return cifar_euler(scale)
 
     def adaptation(self, scale: str) -> list[Config]:
-        return adapted(CifarOde)(scale)
+        return adapted_cifar(scale)
 
 
 def percent(values: Sequence[float]) -> str:
@@ -962,7 +959,7 @@ def mnist_dopri(scale: str) -> list[Config]:
 class AdaptationOnSpheres(AdaptationFigure):
     """Sphere2 with Euler's method and step-size adaptation, panels as in figure 5."""
 
-    configs = staticmethod(adapted(SphereOde))
+    configs = staticmethod(adapted_spheres)
 
     def claims(self, runs: Runs) -> list[Claim]:
         return adaptation_claims(runs, RECONSTRUCTED)
@@ -972,7 +969,7 @@ class AdaptationOnSpheres(AdaptationFigure):
 class AdaptationCheckedByRungeKutta(AdaptationFigure):
     """As figure S1, the step adaptation checked by the Runge-Kutta method instead of the midpoint rule."""
 
-    configs = staticmethod(adapted(SphereOde, check_with="rk4"))
+    configs = staticmethod(partial(adapted_spheres, check_with="rk4"))
 
 
 @figure("figS2", source=RECONSTRUCTED, experiments=("sphere_ode",))

@@ -10,7 +10,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from reprod import registry
@@ -141,9 +141,9 @@ def estimate(job: Job, store: Store, index: Index) -> float | None:
 
 def _distance(a: Config, b: Config) -> tuple[int, float]:
     """In how many parameters they differ, and by how much: a step of 1/64 is nearer to 1/128 than to 1/2."""
-    differing = [name for name in a.spelled() if name != "seeds" and getattr(a, name) != getattr(b, name)]
-    pairs = [(getattr(a, name), getattr(b, name)) for name in differing]
-    ratios = [x / y for x, y in pairs if all(isinstance(v, (int, float)) and v > 0 for v in (x, y))]
+    both = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "seeds"]
+    differing = [(x, y) for x, y in both if x != y]
+    ratios = [x / y for x, y in differing if all(isinstance(v, (int, float)) and v > 0 for v in (x, y))]
     return len(differing), sum(abs(math.log(ratio)) for ratio in ratios)
 
 
