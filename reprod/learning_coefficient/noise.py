@@ -1,6 +1,6 @@
 """Gaussian noise for many small steps: at 160,000 parameters it is a quarter of a step of SGLD by torch's generator.
 
-Pairs by Box and Muller (1958) from the splitmix64 hash of (key, pair), in float32, compiled so that all of it becomes
+Pairs by Box and Muller (1958) from the SplitMix64 hash of (key, pair), in float32, compiled so that all of it becomes
 vector instructions: some eight times faster than `Tensor.normal_`, whose generator cannot be vectorised.
 """
 
@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from reprod import compiled
+from reprod.compiled import GAMMA, splitmix64
 from reprod.training import stream, torch_stream
 
 
@@ -91,22 +92,14 @@ def _horner(x, coefficients):
     return value
 
 
-@compiled.part
-def _mix(z):
-    """The finaliser of splitmix64 (Steele, Lea, Flood 2014)."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 @compiled.kernel
 def _normals(out, keys, call, deviation):
     half = (out.shape[1] + 1) // 2
     for chain in range(len(out)):
-        key = _mix(keys[chain] + np.uint64(call + 1) * np.uint64(0xD1B54A32D192ED03))
+        key = splitmix64(keys[chain] + np.uint64(call + 1) * np.uint64(0xD1B54A32D192ED03))
         row = out[chain]
         for i in range(half):
-            z = _mix(key + np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15))
+            z = splitmix64(key + np.uint64(i + 1) * GAMMA)
             # 31 bits are u in (0, 1], 31 a quarter turn to both sides, the last one turns by half a circle.
             u = (np.float32(np.int32(z >> np.uint64(33))) + np.float32(0.5)) * np.float32(2.0**-31)
             t = np.float32(np.int32((z >> np.uint64(1)) & np.uint64(0x7FFFFFFF))) * np.float32(2.0**-30) - np.float32(1)

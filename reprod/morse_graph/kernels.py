@@ -10,44 +10,30 @@ epoch: the generator has no state to save, and epoch t can be replayed without t
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from reprod.compiled import GAMMA, splitmix64, strict
 
 BETA1, BETA2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-7)
 KEEP = np.float32(1.0 / 0.75)  # inverted dropout with rate 1/4
 ROW = 40  # floats per row of an activation: widest map (28) + a kernel, in whole vectors of 8
 SIDE = 30
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
 _LOW32 = np.uint64(0xFFFFFFFF)
 
-# No fast arithmetic: what a compiler may reassociate or contract, it does differently in a process that compiles these
-# functions and in one that loads them from Numba's cache. Strict IEEE arithmetic is as quick here, and has equal bits.
-_jit = njit(nogil=True, cache=True, error_model="numpy")
 
-
-@_jit
-def _splitmix(counter):
-    z = counter
-    z = (z ^ (z >> np.uint64(30))) * _MIX1
-    z = (z ^ (z >> np.uint64(27))) * _MIX2
-    return z ^ (z >> np.uint64(31))
-
-
-@_jit
+@strict
 def _shuffle(order, key, epoch):
     """Fisher-Yates with Lemire's multiply-shift bound (bias below 2^-18 for 12,665 samples)."""
-    counter = _splitmix(key + np.uint64(epoch) * _GAMMA)
+    counter = splitmix64(key + np.uint64(epoch) * GAMMA)
     for i in range(order.size):
         order[i] = i
     for i in range(order.size - 1, 0, -1):
-        counter += _GAMMA
-        j = np.int64(((_splitmix(counter) & _LOW32) * np.uint64(i + 1)) >> np.uint64(32))
+        counter += GAMMA
+        j = np.int64(((splitmix64(counter) & _LOW32) * np.uint64(i + 1)) >> np.uint64(32))
         order[i], order[j] = order[j], order[i]
 
 
-@_jit
+@strict
 def _adam(w, m, v, g, step, rate):
     """Keras's form: w -= rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)."""
     lr = np.float32(rate * np.sqrt(1.0 - 0.999**step) / (1.0 - 0.9**step))
@@ -61,7 +47,7 @@ def _adam(w, m, v, g, step, rate):
 # ---- dense, softmax layers
 
 
-@_jit
+@strict
 def _dense_forward(x, w, widths, act):
     """Softmax after every layer; act[l, :widths[l]] is the output of layer l, act[0] the input. Returns logsumexp and
     leaves the last logits in act[len(widths)]."""
@@ -92,7 +78,7 @@ def _dense_forward(x, w, widths, act):
     return top + np.log(total)
 
 
-@_jit
+@strict
 def _dense_backward(label, scale, w, widths, act, delta, g):
     """Adds scale * d(cross-entropy)/dw to g; delta is scratch of two rows."""
     last = widths.size - 1
@@ -120,7 +106,7 @@ def _dense_backward(label, scale, w, widths, act, delta, g):
                 delta[0, i] = act[layer - 1, i] * (delta[1, i] - inner)
 
 
-@_jit
+@strict
 def dense_epochs(w, m, v, key, first, epochs, x, y, widths, batch, rate):
     """`epochs` epochs after `first` finished ones, in place. w, m, v (P,); x (n, inputs); y (n,).
 
@@ -150,7 +136,7 @@ def dense_epochs(w, m, v, key, first, epochs, x, y, widths, batch, rate):
     return losses
 
 
-@_jit
+@strict
 def dense_predict(w, x, y, widths, prob):
     """Class probabilities into prob (n, C); returns the mean cross-entropy."""
     act = np.zeros((widths.size + 1, widths.max()), np.float32)
@@ -166,13 +152,13 @@ def dense_predict(w, x, y, widths, prob):
 # ---- convolutions, pooling, two classes
 
 
-@_jit
+@strict
 def _vectors(extent):
     """Row length rounded up to whole vectors of 8; the surplus lanes compute numbers that nobody reads."""
     return (extent + 7) // 8 * 8
 
 
-@_jit
+@strict
 def _conv_first(image, w, extent, out):
     """out[c, y, x] = b_c + sum_{i,j} image[y+i, x+j] k[i, j, 0, c] for both channels."""
     n = _vectors(extent)
@@ -189,7 +175,7 @@ def _conv_first(image, w, extent, out):
                 out[c, y, x] = s
 
 
-@_jit
+@strict
 def _conv_next(a, w, start, extent, out):
     """The same from two channels (ReLU already applied to `a`); kernel (3, 3, 2, 2) at w[start:], bias after it."""
     n = _vectors(extent)
@@ -210,7 +196,7 @@ def _conv_next(a, w, start, extent, out):
                     out[c, y, x] += s
 
 
-@_jit
+@strict
 def _relu(a, extent):
     n = _vectors(extent)
     for c in range(2):
@@ -219,7 +205,7 @@ def _relu(a, extent):
                 a[c, y, x] = max(a[c, y, x], np.float32(0.0))
 
 
-@_jit
+@strict
 def _pool(a, pooled, best, where, value, py, px):
     """Max over 7x7 windows, first maximum in row-major order; the ReLU commutes with it and is applied here.
 
@@ -247,7 +233,7 @@ def _pool(a, pooled, best, where, value, py, px):
                 px[u] = at
 
 
-@_jit
+@strict
 def _conv_features(image, w, convolutions, padded, acts, best, where, value, py, px):
     """Pooled features of one image (28, 28) and where each maximum lies; only the pixels that the pooling reads."""
     pooled = (28 - 2 * convolutions) // 7
@@ -268,7 +254,7 @@ def _conv_features(image, w, convolutions, padded, acts, best, where, value, py,
     return start
 
 
-@_jit
+@strict
 def _conv_backward(delta, convolutions, start, padded, acts, deltas, value, py, px, keep, w, g):
     """Adds to g the gradient of everything before the pooled features.
 
@@ -327,7 +313,7 @@ def _conv_backward(delta, convolutions, start, padded, acts, deltas, value, py, 
                             g[(i * 3 + j) * 2 + c] += d * padded[y0 + i, x0 + j]
 
 
-@_jit
+@strict
 def _logits(w, start, value, keep, scale, z):
     for k in range(2):
         s = w[start + 2 * value.size + k]
@@ -339,7 +325,7 @@ def _logits(w, start, value, keep, scale, z):
     return top + np.log(np.exp(z[0] - top) + np.exp(z[1] - top))
 
 
-@_jit
+@strict
 def conv_epochs(w, m, v, key, mask_key, first, epochs, x, y, convolutions, batch, rate):
     """`epochs` epochs after `first` finished ones, in place. w, m, v (P,); x (n, 28, 28); y (n,).
 
@@ -362,7 +348,7 @@ def conv_epochs(w, m, v, key, mask_key, first, epochs, x, y, convolutions, batch
     step = first * ((n + batch - 1) // batch)
     for e in range(epochs):
         _shuffle(order, key, first + e)
-        masks = _splitmix(mask_key + np.uint64(first + e) * _GAMMA)
+        masks = splitmix64(mask_key + np.uint64(first + e) * GAMMA)
         for begin in range(0, n, batch):
             end = min(begin + batch, n)
             share = np.float32(1.0) / np.float32(end - begin)
@@ -370,7 +356,7 @@ def conv_epochs(w, m, v, key, mask_key, first, epochs, x, y, convolutions, batch
             for s in range(begin, end):
                 i = order[s]
                 # two bits for each unit: dropped with probability 1/4
-                bits = _splitmix(masks + np.uint64(i + 1) * _GAMMA)
+                bits = splitmix64(masks + np.uint64(i + 1) * GAMMA)
                 for u in range(units):
                     keep[u] = (bits & np.uint64(3)) != np.uint64(0)
                     bits >>= np.uint64(2)
@@ -396,7 +382,7 @@ def conv_epochs(w, m, v, key, mask_key, first, epochs, x, y, convolutions, batch
     return losses
 
 
-@_jit
+@strict
 def conv_predict(w, x, y, convolutions, prob):
     """Class probabilities without dropout into prob (n, 2); returns the mean cross-entropy."""
     units = 2 * ((28 - 2 * convolutions) // 7) ** 2

@@ -11,8 +11,8 @@ from __future__ import annotations
 from itertools import permutations
 
 import numpy as np
-from numba import njit
 
+from reprod import compiled
 from reprod.neural_ode.solvers import SOLVERS, step_lengths
 
 POINTS = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
@@ -42,7 +42,7 @@ def fan(
     return np.concatenate([[0.0], np.cumsum(lengths)]), states
 
 
-@njit(cache=True, error_model="numpy")
+@compiled.strict
 def _solve(states, lengths, a, b, alpha, beta, gamma, delta):
     """Fill states[1:] by the Runge-Kutta scheme (a, b)."""
     k = np.empty((len(b), 2))

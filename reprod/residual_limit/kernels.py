@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
 from numba.np.numpy_support import from_dtype
 from scipy import special
 
+from reprod.compiled import strict
+
 ACTIVATIONS = {"gelu": 0, "relu": 1, "identity": 2}
 
-# No fast arithmetic: what a compiler may reassociate or contract, it does differently in a process that compiles these
-# functions and in one that loads them from Numba's cache. Long sums are the BLAS's, fused products are asked for.
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+# Strict arithmetic throughout: long sums are the BLAS's, fused products are asked for.
 
 
 # -- the normal law, for GELU: x Phi(x) with the exact Phi ------------------------------------------------------------
@@ -134,7 +134,7 @@ def _choose_normal(a):
 # -- loops over flat arrays -------------------------------------------------------------------------------------------
 
 
-@_jit
+@strict
 def activate(code, inner, factor, A, S, D):
     """S = sigma(inner A) and D = factor sigma'(inner A)."""
     kind = A.dtype.type
@@ -155,21 +155,21 @@ def activate(code, inner, factor, A, S, D):
             D[i] = factor
 
 
-@_jit
+@strict
 def _sum(factor, A, B, C):
     """C = A + factor B."""
     for i in range(C.size):
         C[i] = A[i] + factor * B[i]
 
 
-@_jit
+@strict
 def _multiply(B, C):
     """C *= B."""
     for i in range(C.size):
         C[i] *= B[i]
 
 
-@_jit
+@strict
 def _transpose(A, B):
     """B = A^T: products with a transposed right factor are slow."""
     for i in range(A.shape[0]):
@@ -177,7 +177,7 @@ def _transpose(A, B):
             B[j, i] = A[i, j]
 
 
-@_jit
+@strict
 def _descend(z, g, factor, rate, clip):
     """z -= rate pi(factor g)."""
     for i in range(z.size):
@@ -187,7 +187,7 @@ def _descend(z, g, factor, rate, clip):
 # -- one iteration of gradient descent --------------------------------------------------------------------------------
 
 
-@_jit
+@strict
 def sweep(X, Y, V, W, H, S, D, dV, dW, inner, outer, unit, rate, clip, code):
     """Loss, and either its gradient (dV, dW of full size) or, where those are empty, one step of descent in place.
 
@@ -244,14 +244,14 @@ def sweep(X, Y, V, W, H, S, D, dV, dW, inner, outer, unit, rate, clip, code):
 # -- distances --------------------------------------------------------------------------------------------------------
 
 
-@_jit
+@strict
 def _square_distance(a, b, room):
     for i in range(a.size):
         room[i] = a[i] - b[i]
     return np.float64(np.dot(room, room))
 
 
-@_jit
+@strict
 def increments(V, W, out):
     """out = max |dV_k|, max |dW_k|, max (|dV_k| + |dW_k|), sum |dV_k|^2, sum |dW_k|^2 of neighbours k, k + 1."""
     out[:] = 0.0
@@ -266,7 +266,7 @@ def increments(V, W, out):
         out[4] += w
 
 
-@_jit
+@strict
 def distances(V, W, own, Vref, Wref, other, out):
     """out = mean |V_i - Vref_j|^2, mean |W_i - Wref_j|^2, max (|V_i - Vref_j| + |W_i - Wref_j|) over pairs
     i = own[p], j = other[p]."""
