@@ -14,19 +14,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from reprod import registry, tracking
+from reprod import papers
 from reprod.config import resolve
 from reprod.run import Run
+from reprod.store import connection, outbox, writer
 
 
 def main() -> None:
     values = dict(word.split("=") for word in sys.argv[1:]) or {"scale": "small", "seeds": "0,1"}
-    config = resolve(registry.config_class("sphere_ode"), values)
-    function = registry.function("sphere_ode")
+    config = resolve(papers.config_class("sphere_ode"), values)
+    function = papers.function("sphere_ode")
     os.environ["REPROD_CACHE"] = tempfile.mkdtemp()
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(tempfile.mkdtemp())}/mlflow.db"
-    tracking.connect()
-    real = tracking.deliver
+    connection.connect()
+    real = outbox.deliver
 
     def slow(client, message):
         time.sleep(1.0)
@@ -39,7 +40,7 @@ def main() -> None:
 
     def tracked() -> tuple[float, float]:
         began = time.process_time()
-        run = tracking.open_run(config)
+        run = writer.open_run(config)
         waited = [0.0]
         watch(run, waited)
         function(config, run)
@@ -48,12 +49,12 @@ def main() -> None:
         return time.process_time() - began, waited[0]
 
     def with_slow_store() -> tuple[float, float]:
-        tracking.deliver = slow
+        outbox.deliver = slow
         os.environ["REPROD_PATIENCE"] = "0"
         try:
             return tracked()
         finally:
-            tracking.deliver = real
+            outbox.deliver = real
             del os.environ["REPROD_PATIENCE"]
 
     in_memory()  # compiles and warms up
@@ -71,7 +72,7 @@ def main() -> None:
         print(f"longest wait of `log`  {1e3 * max(w for _, w in times[name]):7.2f} ms with the {name} store")
 
 
-def watch(run: tracking.MlflowRun, longest: list[float]) -> None:
+def watch(run: writer.MlflowRun, longest: list[float]) -> None:
     """Time every `log` of the run and its children."""
     for each in (run, *run.children()):
         log = each.log

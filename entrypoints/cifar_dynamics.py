@@ -1,6 +1,6 @@
 """A hundred LeNets on K classes of CIFAR-10 (Zhang et al. 2021, figures 1 and 3)."""
 
-from reprod.launch import entry_point
+from reprod.jobs.launch import entry_point
 
 main = entry_point("cifar_dynamics")
 

@@ -1,6 +1,6 @@
 """Convolutional residual network on CIFAR-10 (Marion et al. 2024, figure 3 and table 1)."""
 
-from reprod.launch import entry_point
+from reprod.jobs.launch import entry_point
 
 main = entry_point("cifar_resnet")
 

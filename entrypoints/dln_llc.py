@@ -1,6 +1,6 @@
 """Estimated against exact learning coefficients of deep linear networks (Lau et al. 2023, figures F1 to F12)."""
 
-from reprod.launch import entry_point
+from reprod.jobs.launch import entry_point
 
 main = entry_point("dln_llc")
 

@@ -1,6 +1,6 @@
 """Saddle-to-saddle dynamics of a deep linear network (Lau et al. 2023, figure F13)."""
 
-from reprod.launch import entry_point
+from reprod.jobs.launch import entry_point
 
 main = entry_point("dln_saddle_dynamics")
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from reprod.launch import entry_point
+from reprod.jobs.launch import entry_point
 
 main = entry_point("iris_training")
 

@@ -1,6 +1,6 @@
 """SGLD against full-data MALA in value and time (Lau et al. 2023, figure F15)."""
 
-from reprod.launch import entry_point
+from reprod.jobs.launch import entry_point
 
 main = entry_point("mala_vs_sgld")
 

@@ -1,6 +1,6 @@
 """Invariance of the estimate under ReLU rescaling (Lau et al. 2023, figure F14)."""
 
-from reprod.launch import entry_point
+from reprod.jobs.launch import entry_point
 
 main = entry_point("rescaling_invariance")
 

@@ -1,6 +1,6 @@
 """Distance of neighbouring layers against depth (Marion et al. 2024, figure 1 left)."""
 
-from reprod.launch import entry_point
+from reprod.jobs.launch import entry_point
 
 main = entry_point("resnet_lipschitz")
 

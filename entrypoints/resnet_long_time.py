@@ -1,6 +1,6 @@
 """Long training of one scaled residual network (Marion et al. 2024, figure 2)."""
 
-from reprod.launch import entry_point
+from reprod.jobs.launch import entry_point
 
 main = entry_point("resnet_long_time")
 

@@ -1,6 +1,6 @@
 """Closed forms and limits that the theory predicts (Marion et al. 2024, sections 3 and 4)."""
 
-from reprod.launch import entry_point
+from reprod.jobs.launch import entry_point
 
 main = entry_point("resnet_theory")
 

@@ -27,7 +27,7 @@ FigureId = Annotated[str | None, typer.Option("--figure", help="one figure, as `
 def main() -> None:
     import sys
 
-    from reprod.launch import guarded
+    from reprod.jobs.launch import guarded
 
     def command() -> int:
         status = app(standalone_mode=False)
@@ -65,9 +65,10 @@ def run(
     ] = None,
 ) -> int:
     """Run one experiment and record it. `-P help=` shows its parameters."""
-    from reprod import launch, registry
+    from reprod import papers
+    from reprod.jobs import launch
 
-    registry.known(experiment)
+    papers.known(experiment)
     values = pairs(parameters)
     if "help" in values:
         print(launch.help_text(experiment))
@@ -78,7 +79,7 @@ def run(
 @app.command()
 def resume(run_id: Annotated[str, typer.Argument(help="a run that was stopped or killed")]) -> int:
     """Continue an unfinished run behind its newest checkpoint."""
-    from reprod import launch
+    from reprod.jobs import launch
 
     return launch.resume(run_id)
 
@@ -94,9 +95,9 @@ def figures(
     tracking_uri: Uri = None,
 ) -> int:
     """Rebuild figures from the runs in the store, and from nothing else."""
-    from analysis.figure import figures as find
-    from analysis.figure import gather, write
-    from analysis.figure import log as log_
+    from reprod.figures.figure import figures as find
+    from reprod.figures.figure import gather, write
+    from reprod.figures.figure import log as log_
     from reprod.store import Store
 
     scale_known(scale)
@@ -124,24 +125,23 @@ def figures(
 @app.command(name="list")
 def list_(tracking_uri: Uri = None) -> int:
     """Show papers, experiments and figures, and what the store holds for each."""
-    from analysis.figure import figures as find
-    from analysis.figure import needs
-    from reprod import registry
+    from reprod import papers
     from reprod.config import SCALES
+    from reprod.figures.figure import figures as find
+    from reprod.figures.figure import needs
     from reprod.store import Store
 
     store = Store(tracking_uri)
     index: dict[str, Any] = {}
-    for paper, title in registry.PAPERS.items():
-        names = [name for name, (of, *_) in registry.EXPERIMENTS.items() if of == paper]
-        print(f"\n{paper}: {title}" + ("" if names else " (not yet here)"))
-        for name in names:
+    for paper in papers.papers().values():
+        print(f"\n{paper.name}: {paper.title}")
+        for name in paper.experiments:
             index[name] = store.by_digest(name)
             records = [r for same in index[name].values() for r in same]
             counts = {s: sum(r.status == s for r in records) for s in ("FINISHED", "RUNNING", "FAILED", "KILLED")}
             held = ", ".join(f"{count} {status.lower()}" for status, count in counts.items() if count) or "no runs"
-            print(f"  {name:<22} {(registry.config_class(name).__doc__ or '').strip().splitlines()[0]}  [{held}]")
-        for each in find(paper) if names else []:
+            print(f"  {name:<22} {(papers.config_class(name).__doc__ or '').strip().splitlines()[0]}  [{held}]")
+        for each in find(paper.name):
             states = []
             for scale in SCALES:
                 have = needs(each.runs(scale), store, index)
@@ -213,7 +213,7 @@ SlurmOption = Annotated[
 
 
 def options(launcher: str, workers: int, slurm: Path | None, single: Sequence[str] | None) -> Any:
-    from reprod.pool import read_options
+    from reprod.jobs.pool import read_options
 
     return read_options(launcher, workers, slurm, pairs(single))
 
@@ -229,7 +229,7 @@ def sweep(
     slurm_option: SlurmOption = None,
 ) -> int:
     """Run all combinations of parameters: `-P tol=0.1,0.01 -P seeds=0-4`. Started again, it runs what is left."""
-    from reprod import many
+    from reprod.jobs import many
 
     return many.sweep(experiment, pairs(parameters), options(launcher, workers, slurm, slurm_option), again)
 
@@ -249,8 +249,8 @@ def reproduce(
     slurm_option: SlurmOption = None,
 ) -> int:
     """Run what the figures lack, draw them, check their claims. Interrupt it, start it again: nothing is repeated."""
-    from analysis.figure import figures as find
-    from reprod import many
+    from reprod.figures.figure import figures as find
+    from reprod.jobs import many
 
     scale_known(scale)
     if not (everything or experiment or paper or figure):
@@ -269,8 +269,8 @@ def claims(
     tracking_uri: Uri = None,
 ) -> int:
     """What the papers claim, what our runs give, and the verdict."""
-    from analysis.claims import check, show, to_json
-    from analysis.figure import figures as find
+    from reprod.figures.check import check, show, to_json
+    from reprod.figures.figure import figures as find
     from reprod.store import Store
 
     scale_known(scale)
@@ -289,7 +289,7 @@ def report(
     tracking_uri: Uri = None,
 ) -> int:
     """Write a static site: every figure with its runs, every claim with its verdict. It opens from a file."""
-    from reprod import report as report_
+    from reprod.figures import report as report_
     from reprod.store import Store
 
     if scale is not None:
@@ -311,7 +311,7 @@ def status(
     """Tell live, finished, failed and dead runs apart, by their process or Slurm job."""
     from collections import Counter
 
-    from reprod import housekeeping
+    from reprod.jobs import housekeeping
     from reprod.store import Store
 
     store = Store(tracking_uri)
@@ -339,7 +339,7 @@ def status(
 @app.command()
 def diff(a: str, b: str, tracking_uri: Uri = None) -> int:
     """Compare two runs: parameters, environment, metrics."""
-    from reprod import housekeeping
+    from reprod.jobs import housekeeping
     from reprod.store import Store
 
     store = Store(tracking_uri)
@@ -353,7 +353,7 @@ def diff(a: str, b: str, tracking_uri: Uri = None) -> int:
 @app.command()
 def verify(run_id: str, tracking_uri: Uri = None) -> int:
     """Re-execute a finished run from its recorded parameters; report the largest difference of each metric."""
-    from reprod import housekeeping
+    from reprod.jobs import housekeeping
     from reprod.store import Store
 
     deviations, environment = housekeeping.verify(Store(tracking_uri), run_id)
@@ -374,16 +374,16 @@ def export(
     tracking_uri: Uri = None,
 ) -> int:
     """Copy runs and their artifacts into a store that opens after being moved to another machine."""
-    from reprod import housekeeping, registry
-    from reprod.errors import nearest
+    from reprod import papers
     from reprod.store import Store
+    from reprod.store import export as export_
 
-    if paper is not None and paper not in registry.PAPERS:
-        raise BadInput(f"there is no paper {paper!r}{nearest(paper, registry.PAPERS)}")
+    if paper is not None:
+        papers.known_paper(paper)
     store = Store(tracking_uri)
-    records = store.search(registry.known(experiment) if experiment else None)
+    records = store.search(papers.known(experiment) if experiment else None)
     chosen = [record for record in records if paper is None or record.tags.get("reprod.paper") == paper]
-    count, passed = housekeeping.export(store, chosen, out)
+    count, passed = export_.export(store, chosen, out)
     print(
         f"{count} runs copied to {out}{f', {passed} were there' if passed else ''}: "
         f"`cd {out} && mlflow ui`, or --tracking-uri sqlite:///{out}/mlflow.db"
@@ -397,9 +397,9 @@ def cite(
 ) -> int:
     """Print BibTeX of an experiment's paper, of the methods and data that it uses, and of this package."""
     from reprod import cite as cite_
-    from reprod import registry
+    from reprod import papers
 
-    print(cite_.bibtex([registry.known(experiment)] if experiment else list(registry.EXPERIMENTS)))
+    print(cite_.bibtex([papers.known(experiment)] if experiment else list(papers.experiments())))
     return 0
 
 
@@ -409,8 +409,8 @@ def checklist(
     tracking_uri: Uri = None,
 ) -> int:
     """Answer the NeurIPS and ACM reproducibility lists from the store, as Markdown."""
-    from analysis.figure import figures as find
-    from reprod import checklist as checklist_
+    from reprod.figures import checklist as checklist_
+    from reprod.figures.figure import figures as find
     from reprod.store import Store
 
     find(paper)
@@ -421,8 +421,8 @@ def checklist(
 @app.command()
 def sync(tracking_uri: Uri = None) -> int:
     """Deliver what runs kept on disk because the store was away."""
-    from reprod.tracking import connect
-    from reprod.tracking import sync as sync_
+    from reprod.store.connection import connect
+    from reprod.store.outbox import sync as sync_
 
     delivered, waiting = sync_(connect(tracking_uri))
     print(f"{delivered} messages delivered, {waiting} still wait")

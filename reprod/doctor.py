@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
-from reprod import __version__, data, launch, project
+from reprod import __version__, data, project
 from reprod.errors import BadInput
+from reprod.jobs import launch
 
 
 def report(uri: str | None = None) -> int:
@@ -36,12 +37,8 @@ def findings(uri: str | None) -> Iterator[tuple[bool | None, str, str]]:
     yield _devices()
     slurm = shutil.which("sbatch")
     yield (True if slurm else None), "Slurm", slurm or "no sbatch on PATH: --launcher local works without"
-    spool = list((_cache() / "spool").glob("*.jsonl"))
+    spool = list((project.cache_dir() / "spool").glob("*.jsonl"))
     yield (None if spool else True), "undelivered", f"{len(spool)} runs wait: `reprod sync`" if spool else "nothing"
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("REPROD_CACHE") or Path.home() / ".cache" / "reprod")
 
 
 def _managers() -> Iterator[tuple[bool | None, str, str]]:
@@ -93,7 +90,7 @@ def _data() -> Iterator[tuple[bool | None, str, str]]:
 
 
 def _store(uri: str | None) -> tuple[bool, str, str]:
-    from reprod.tracking import connect
+    from reprod.store.connection import connect
 
     try:
         client = connect(uri)

@@ -7,7 +7,7 @@ value could never apply; it stands as a comment, and `-P name=value` reaches the
 
 from __future__ import annotations
 
-from reprod import registry
+from reprod import papers
 from reprod.config import parameter_table, scaled_parameters
 
 HEAD = """\
@@ -23,11 +23,11 @@ entry_points:
 
 
 def text() -> str:
-    return HEAD + "\n".join(_entry(name) for name in registry.EXPERIMENTS)
+    return HEAD + "\n".join(_entry(name) for name in papers.ours())
 
 
 def _entry(name: str) -> str:
-    cls = registry.config_class(name)
+    cls = papers.config_class(name)
     scaled = scaled_parameters(cls)
     rows = parameter_table(cls)
     lines = [f"  {name}:  # {(cls.__doc__ or '').strip().splitlines()[0]}", "    parameters:"]

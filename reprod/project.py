@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
 
 from reprod.errors import BadInput
+
+
+def cache_dir() -> Path:
+    """Where work in progress and undelivered messages lie: `$REPROD_CACHE`, else ~/.cache/reprod."""
+    return Path(os.environ.get("REPROD_CACHE") or Path.home() / ".cache" / "reprod")
 
 
 @cache

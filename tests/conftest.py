@@ -10,10 +10,11 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import pytest
 
-from reprod import launch, plan, registry
+from reprod import papers
 from reprod.config import at_scale
+from reprod.jobs import launch, plan
 from reprod.store import Store
-from reprod.tracking import connect
+from reprod.store.connection import connect
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 if "REPROD_DATA" not in os.environ and DATA.exists():
@@ -63,11 +64,11 @@ def smoke_store(paper: str, tmp_path_factory: pytest.TempPathFactory, empty_stor
 
 
 def _fill(paper: str) -> None:
-    from analysis.figure import figures
+    from reprod.figures.figure import figures
 
     configs = plan.figure_configs(figures(paper), "smoke")
-    lonely = {name for name, (of, *_) in registry.EXPERIMENTS.items() if of == paper} - {c.experiment for c in configs}
-    configs += [at_scale(registry.config_class(name), "smoke") for name in sorted(lonely)]
+    lonely = set(papers.known_paper(paper).experiments) - {c.experiment for c in configs}
+    configs += [at_scale(papers.config_class(name), "smoke") for name in sorted(lonely)]
     while jobs := plan.make(configs, Store()).jobs:  # an experiment may read the runs of another: another round
         statuses = [launch.guarded(lambda job=job: launch.execute(job.config)) for job in jobs]
         assert not all(statuses), [job.title for job in jobs]

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from reprod import registry
+from reprod import papers
 
 DIGESTS = """
 import hashlib, sys
-from reprod import registry
+from reprod import papers
 from reprod.config import resolve
 from reprod.run import Run
 
 for name in sys.argv[1:]:
-    config = resolve(registry.config_class(name), {"scale": "smoke", "device": "cpu", "seeds": "0,1"})
+    config = resolve(papers.config_class(name), {"scale": "smoke", "device": "cpu", "seeds": "0,1"})
     run = Run(config)
-    registry.function(name)(config, run)
+    papers.function(name)(config, run)
     for child in run.children():
         for key, array in sorted(child.arrays.items()):
             if not key.startswith("timing"):
@@ -31,7 +31,7 @@ for name in sys.argv[1:]:
 @pytest.mark.parametrize("name", ["sphere_ode", "geomnist_dynamics", "resnet_convergence", "iris_training", "dln_llc"])
 def test_compiled_and_cached_kernels_have_equal_bits(tmp_path: Path, name: str):
     """Compiled here; loaded; and partly loaded, as where several processes compile at once."""
-    assert name in registry.EXPERIMENTS
+    assert name in papers.experiments()
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     found = []
     for _ in range(3):

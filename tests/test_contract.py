@@ -17,25 +17,26 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis.figure import figures, gather, write
-from reprod import launch, mlproject, registry, tracking
+from reprod import mlproject, papers
 from reprod.config import parameter_table, resolve, scaled_parameters
+from reprod.figures.figure import figures, gather, write
+from reprod.jobs import launch
 from reprod.store import Record, Store
+from reprod.store.checkpoints import sha256
 from tests.workers import die_at_first_checkpoint, processes
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENTS = list(registry.EXPERIMENTS)
-PAPERS = list(dict.fromkeys(paper for paper, *_ in registry.EXPERIMENTS.values()))
-FIGURES = [figure for paper in PAPERS for figure in figures(paper)]
+EXPERIMENTS = list(papers.ours())
+FIGURES = [figure for paper in papers.OURS for figure in figures(paper)]
 
 
 def in_groups(names: list) -> list:
     """(paper, name) parameters; a paper's tests run in one worker and share its store."""
-    papers = [getattr(name, "paper", None) or registry.EXPERIMENTS[name][0] for name in names]
+    of = [getattr(name, "paper", None) or papers.ours()[name].name for name in names]
     ids = [getattr(name, "id", name) for name in names]
     return [
         pytest.param(paper, name, id=id, marks=pytest.mark.xdist_group(paper))
-        for paper, name, id in zip(papers, names, ids, strict=True)
+        for paper, name, id in zip(of, names, ids, strict=True)
     ]
 
 
@@ -64,7 +65,7 @@ def test_a_run_leaves_what_it_declares(smoke_store: Store, name: str):
             assert list(values.shape) == meaning["shape"]
             assert len(meaning["axes"]) == values.ndim
             assert meaning["about"], f"{array} says nothing about itself"
-            assert meaning["sha256"] == tracking.sha256(path)
+            assert meaning["sha256"] == sha256(path)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -74,14 +75,14 @@ def test_the_entry_point_is_a_few_lines_and_knows_its_parameters(name: str, caps
     assert f'entry_point("{name}")' in text
     assert launch.entry_point(name)(["--help"]) == 0
     shown = capsys.readouterr().out
-    for row in parameter_table(registry.config_class(name)):
+    for row in parameter_table(papers.config_class(name)):
         assert f"  {row['name']} = {row['default']}" in shown
         assert row["help"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_scale_resolves(name: str):
-    cls = registry.config_class(name)
+    cls = papers.config_class(name)
     assert cls.experiment == name
     for scale in ("smoke", "small", "paper"):
         config = resolve(cls, {"scale": scale})
@@ -169,7 +170,7 @@ def test_mlproject_is_what_the_tables_of_parameters_say():
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_mlproject_passes_every_parameter_and_its_default(name: str):
     entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"][name]
-    cls = registry.config_class(name)
+    cls = papers.config_class(name)
     plain = resolve(cls, {}).spelled()
     declared = {key: value["default"] for key, value in entry["parameters"].items()}
     assert declared == {key: value for key, value in plain.items() if key not in scaled_parameters(cls)}

@@ -5,10 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from typing import Any
 
-from reprod import launch, tracking
-from tests.core.toy import Toy
+from reprod.jobs import launch
+from reprod.store import connection, outbox, writer
+from tests.core.toy import INSTALLED, Toy
+
+sys.path.insert(0, str(INSTALLED))
 
 
 def processes() -> Any:
@@ -21,8 +25,8 @@ def open_store(uri: str, barrier: Any, results: Any) -> None:
     """Open a store at the same moment as others, and make a run in it."""
     try:
         barrier.wait(60)
-        client = tracking.connect(uri)
-        run = client.create_run(tracking.experiment_id(client, "together"))
+        client = connection.connect(uri)
+        run = client.create_run(connection.experiment_id(client, "together"))
         results.put(run.info.run_id)
     except BaseException as error:
         results.put(error)
@@ -31,8 +35,8 @@ def open_store(uri: str, barrier: Any, results: Any) -> None:
 def write_metrics(environment: dict[str, str], count: int) -> None:
     """A run with five metrics of `count` points each."""
     os.environ.update(environment)
-    run = tracking.open_run(Toy())
-    with tracking.recording(run):
+    run = writer.open_run(Toy())
+    with writer.recording(run):
         for step in range(count):
             run.log(step, {f"m{i}": float(step) for i in range(5)})
 
@@ -40,12 +44,12 @@ def write_metrics(environment: dict[str, str], count: int) -> None:
 def die_at_first_checkpoint(config: Any, environment: dict[str, str]) -> None:
     """Run an experiment up to its first checkpoint, then SIGKILL."""
     os.environ.update(environment)
-    tracking.Outbox.INTERVAL = 0.05
-    save = tracking.MlflowRun.save
+    outbox.Outbox.INTERVAL = 0.05
+    save = writer.MlflowRun.save
 
     def save_and_die(run: Any, iteration: int, state: Any) -> None:
         save(run, iteration, state)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    tracking.MlflowRun.save = save_and_die  # type: ignore[method-assign]
+    writer.MlflowRun.save = save_and_die  # type: ignore[method-assign]
     launch.execute(config)

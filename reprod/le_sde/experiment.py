@@ -132,7 +132,7 @@ class Measured:
 
 def measured(config: LeOdeSimulation, run: Run) -> Measured:
     """Class means of one seed's training: from the store where it has it, trained here otherwise."""
-    from reprod.tracking import MlflowRun
+    from reprod.store.writer import MlflowRun
 
     if config.training_run != "auto" or isinstance(run, MlflowRun):  # a run in memory has no store to look into
         from reprod.store import Store

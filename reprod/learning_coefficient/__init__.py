@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from reprod.papers import Experiment, Paper
+
 if TYPE_CHECKING:
     from reprod.learning_coefficient.batches import Batches as Batches
     from reprod.learning_coefficient.dln import DlnInputs as DlnInputs
@@ -33,6 +35,26 @@ if TYPE_CHECKING:
     )
     from reprod.learning_coefficient.exact import staircase_plateau as staircase_plateau
     from reprod.learning_coefficient.potentials import ModelPotential as ModelPotential
+
+_LLC = ("welling2011bayesian", "watanabe2013widely", "aoyagi2024consideration")
+
+PAPER = Paper(
+    name="learning_coefficient",
+    title="Lau et al., The Local Learning Coefficient: A Singularity-Aware Complexity Measure, 2023",
+    package=__name__,
+    cite=("lau2023local",),
+    docs="docs/learning_coefficient.md",
+    figures="reprod.analysis.learning_coefficient",
+    experiments={
+        "dln_llc": Experiment(".config:DlnLlc", ".experiment:dln_llc", _LLC),
+        "resnet_llc_curve": Experiment(
+            ".config:ResnetLlcCurve", ".experiment:resnet_llc_curve", (*_LLC, "he2016deep", "krizhevsky2009learning")
+        ),
+        "dln_saddle_dynamics": Experiment(".config:DlnSaddleDynamics", ".experiment:dln_saddle_dynamics", _LLC),
+        "rescaling_invariance": Experiment(".config:RescalingInvariance", ".experiment:rescaling_invariance", _LLC),
+        "mala_vs_sgld": Experiment(".config:MalaVsSgld", ".experiment:mala_vs_sgld", (*_LLC, "roberts1996exponential")),
+    },
+)
 
 _HOMES = {
     "batches": ("Batches",),

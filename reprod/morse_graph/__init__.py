@@ -4,9 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from reprod.papers import Experiment, Paper
+
 if TYPE_CHECKING:
     from .morse import MorseGraph, compute
     from .surrogate import Surrogate
+
+_MORSE = ("cmgdb", "arai2009database", "rasmussen2006gaussian")
+
+PAPER = Paper(
+    name="morse_graph",
+    title="Eslami et al., Extracting Global Dynamics of Loss Landscape in Deep Learning Models, 2021",
+    package=__name__,
+    cite=("eslami2021extracting",),
+    docs="docs/morse_graph.md",
+    figures="reprod.analysis.morse_graph",
+    experiments={
+        "iris_training": Experiment(".config:IrisTraining", ".experiment:train", ("kingma2015adam", "fisher1936use")),
+        "mnist_training": Experiment(
+            ".config:MnistTraining", ".experiment:train", ("kingma2015adam", "lecun1998gradient")
+        ),
+        "morse_graph": Experiment(".config:MorseGraph", ".experiment:morse_graph", _MORSE),
+    },
+)
 
 __all__ = ["MorseGraph", "Surrogate", "compute"]
 

@@ -159,7 +159,7 @@ def _measure(
 def trained(config: MorseGraph, run: Run) -> Trained:
     """The networks of one seed: from the store where it has them, trained here otherwise, and the run says which."""
     if config.training_run == "auto":
-        from reprod.tracking import MlflowRun
+        from reprod.store.writer import MlflowRun
 
         wanted = config.training()
         found = None

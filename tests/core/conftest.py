@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
-from reprod import registry
+from reprod import papers
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch, store_uri: str):
-    """The toy experiment, registered."""
+def toy(monkeypatch: pytest.MonkeyPatch, store_uri: str) -> Iterator[Any]:
+    """The toy experiment, of a paper that is installed beside reprod."""
     from tests.core import toy
 
-    monkeypatch.setitem(registry.EXPERIMENTS, "toy", ("neural_ode", "Toy", "walk"))
-    real_class, real_function = registry.config_class, registry.function
-    monkeypatch.setattr(registry, "config_class", lambda n: toy.Toy if n == "toy" else real_class(n))
-    monkeypatch.setattr(registry, "function", lambda n: toy.walk if n == "toy" else real_function(n))
-    return toy
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(str(toy.INSTALLED))
+        papers.forget()
+        yield toy
+    papers.forget()

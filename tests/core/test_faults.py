@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from reprod import doctor, launch, store, tracking
+from reprod import doctor, store
 from reprod.config import resolve
 from reprod.errors import BadInput
+from reprod.jobs import launch
 from reprod.models import load_weights, save_weights
 from reprod.neural_ode.models import SimpleOdeNet
+from reprod.store import writer
 from tests.core.toy import Toy
 
 
@@ -24,7 +26,7 @@ def test_a_clock_that_is_set_back_changes_no_order(toy, monkeypatch):
     assert launch.execute(resolve(Toy, {})) == 0
     straight = store.Store().search("toy")[0]
     now, readings = time.time(), iter(range(10**9))
-    monkeypatch.setattr(tracking.time, "time", lambda: now - 3600 * next(readings))  # an hour back at every reading
+    monkeypatch.setattr(writer.time, "time", lambda: now - 3600 * next(readings))  # an hour back at every reading
     assert launch.execute(resolve(Toy, {"shuffle": "false"})) == 0
     (record,) = [r for r in store.Store().search("toy") if not r.config.shuffle]
     assert record.status == "FINISHED" and record.metrics["seconds"] >= 0
@@ -52,14 +54,14 @@ def poison(path: Path, described: Path, mark: Path) -> None:
 
 
 def test_code_in_a_checkpoint_is_not_run(toy, tmp_path, capsys):
-    run = tracking.open_run(resolve(Toy, {"checkpoint_every": "20"}))
+    run = writer.open_run(resolve(Toy, {"checkpoint_every": "20"}))
     for iteration in (20, 40):
         run.save(iteration, {"x": torch.tensor(float(iteration))})
     run.settle("KILLED")
     assert run.close(30)
     newest = store.Store().get(run.run_id).path("checkpoints") / "iteration-000000040.pt"
     poison(newest, newest.with_suffix(".json"), tmp_path / "mark")
-    again = tracking.open_run(run.config, resume=run.run_id)
+    again = writer.open_run(run.config, resume=run.run_id)
     assert again.restore() == (20, {"x": torch.tensor(20.0)})
     assert "iteration-000000040" in capsys.readouterr().err
     assert not (tmp_path / "mark").exists()

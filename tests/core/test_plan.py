@@ -11,9 +11,11 @@ import time
 import numpy as np
 import pytest
 
-from reprod import housekeeping, launch, plan, pool, store, tracking
+from reprod import papers, store
 from reprod.config import resolve
 from reprod.errors import BadInput
+from reprod.jobs import housekeeping, launch, plan, pool
+from reprod.store import writer
 from tests.core.toy import Toy
 
 
@@ -58,7 +60,7 @@ def test_only_missing_seeds_are_run_whatever_wrote_the_others(toy):
 
 
 def test_interrupted_runs_are_continued_and_diverged_ones_are_not_repeated(toy):
-    opened = tracking.open_run(config(seeds="0-2"))
+    opened = writer.open_run(config(seeds="0-2"))
     opened.children()
     opened.settle("KILLED")
     opened.close()
@@ -71,7 +73,7 @@ def test_interrupted_runs_are_continued_and_diverged_ones_are_not_repeated(toy):
 
 
 def test_a_living_run_is_left_alone(toy):
-    opened = tracking.open_run(config(seeds="3"))
+    opened = writer.open_run(config(seeds="3"))
     time.sleep(1.5)
     made = plan.make([config(seeds="3")], store.Store())
     assert made.jobs == []
@@ -118,13 +120,13 @@ def test_slurm_options_are_checked(tmp_path):
 def test_status_tells_the_dead_from_the_living_and_repairs_only_those(toy):
     run(seeds="0")
     code = (
-        "import os, signal, time; from reprod import tracking; from tests.core.toy import Toy;"
-        "tracking.Outbox.INTERVAL = 0.05; tracking.open_run(Toy(rate=0.9)); time.sleep(1);"
+        "import os, signal, time; from reprod.store import outbox, writer; from tests.core.toy import Toy;"
+        "outbox.Outbox.INTERVAL = 0.05; writer.open_run(Toy(rate=0.9)); time.sleep(1);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, check=False)
-    living = tracking.open_run(config(rate=0.8))
+    living = writer.open_run(config(rate=0.8))
     time.sleep(1.5)
     states = {r.config.rate: housekeeping.state(r)[0] for r in store.Store().search("toy")}
     assert states == {0.1: "finished", 0.9: "dead", 0.8: "live"}
@@ -172,7 +174,6 @@ def test_verify_finds_a_difference(toy):
 
 
 def test_an_export_opens_after_being_moved(toy, tmp_path, tmp_path_factory, monkeypatch):
-    from reprod import registry
     from tests.core.toy import Line, walk
 
     def with_model(configuration, run):
@@ -180,12 +181,12 @@ def test_an_export_opens_after_being_moved(toy, tmp_path, tmp_path_factory, monk
         for child in run.children():
             child.model(Line(2), arguments={"width": 2}, example=__import__("torch").zeros(3, 2))
 
-    monkeypatch.setattr(registry, "function", lambda name: with_model)
+    monkeypatch.setattr(papers, "function", lambda name: with_model)
     monkeypatch.setattr(Line, "exportable", False)
     run(seeds="0,1")
     source = store.Store()
     originals = {r.id: r for r in source.search("toy")}
-    assert housekeeping.export(source, list(originals.values()), tmp_path / "out") == (3, 0)
+    assert export.export(source, list(originals.values()), tmp_path / "out") == (3, 0)
     assert os.environ["MLFLOW_TRACKING_URI"] == source.uri
     moved = tmp_path_factory.mktemp("another") / "machine"
     (tmp_path / "out").rename(moved)
@@ -215,20 +216,20 @@ def test_exports_of_several_stores_into_one_folder_make_one_store(toy, tmp_path,
     out = tmp_path / "together"
     run(seeds="0,1")
     first = store.Store()
-    assert housekeeping.export(first, first.search("toy"), out) == (3, 0)
+    assert export.export(first, first.search("toy"), out) == (3, 0)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mlflow.db").write_bytes(empty_store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other/mlflow.db")
     run(rate="0.5")
-    unfinished = tracking.open_run(resolve(toy.Toy, {"rate": "0.7"}))
+    unfinished = writer.open_run(resolve(toy.Toy, {"rate": "0.7"}))
     unfinished.log(1, {"walk/position": 1.0})
     second = store.Store()
-    assert housekeeping.export(second, second.search("toy"), out) == (2, 0)
+    assert export.export(second, second.search("toy"), out) == (2, 0)
     unfinished.log(2, {"walk/position": 2.0})
     unfinished.finish()
     unfinished.close()
-    assert housekeeping.export(second, second.search("toy"), out) == (1, 1), "what has ended since is copied again"
-    assert housekeeping.export(first, first.search("toy"), out) == (0, 3)
+    assert export.export(second, second.search("toy"), out) == (1, 1), "what has ended since is copied again"
+    assert export.export(first, first.search("toy"), out) == (0, 3)
     both = store.Store(f"sqlite:///{out}/mlflow.db")
     merged = {r.id: r for r in both.search("toy")}
     assert merged.keys() == {r.id for source in (first, second) for r in source.search("toy")}
@@ -239,6 +240,6 @@ def test_exports_of_several_stores_into_one_folder_make_one_store(toy, tmp_path,
         if record.seed is not None and record.id != unfinished.run_id:
             assert record.array("path").shape == (60,)
     with pytest.raises(BadInput, match="the store itself"):
-        housekeeping.export(both, both.search(), out)
+        export.export(both, both.search(), out)
     with pytest.raises(BadInput, match="no earlier export"):
-        housekeeping.export(first, [], tmp_path / "other" / "mlruns")
+        export.export(first, [], tmp_path / "other" / "mlruns")

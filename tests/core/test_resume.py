@@ -9,25 +9,24 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from reprod import launch, store, tracking, training
+from reprod import store, training
 from reprod.config import resolve
 from reprod.errors import BadInput, Interrupted
-from tests.core.toy import Toy
+from reprod.jobs import launch
+from reprod.store import checkpoints as checkpoints_
+from reprod.store import connection, writer
+from tests.core.toy import INSTALLED, Toy
 
 CHILD = """
 import sys
-from reprod import launch, registry, tracking
-from tests.core import toy
-tracking.Outbox.INTERVAL = 0.05
-registry.EXPERIMENTS["toy"] = ("neural_ode", "Toy", "walk")
-registry.config_class = lambda n: toy.Toy
-registry.function = lambda n: toy.walk
+from reprod.jobs import launch
+from reprod.store import outbox
+outbox.Outbox.INTERVAL = 0.05
 words = sys.argv[1:]
 if words[0] == "resume":
     sys.exit(launch.guarded(lambda: launch.resume(words[1])))
@@ -36,7 +35,7 @@ sys.exit(launch.entry_point("toy")(words))
 
 
 def in_process(*words: str) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (INSTALLED, INSTALLED.parents[1])))}
     command = [sys.executable, "-c", CHILD, *words]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -50,7 +49,7 @@ def test_kill_dash_nine_and_resume_is_bit_equal(toy, words):
     whole = resolve(Toy, {"seeds": "0,1", "batched": "true" if len(words) == 2 else "false"})
     assert launch.execute(whole) == 0
     reference = {r.seed: curves(r) for r in store.Store().search("toy") if r.seed is not None}
-    client = tracking.connect()
+    client = connection.connect()
     for record in store.Store().search("toy"):
         client.delete_run(record.id)
     process = in_process(*words, "--checkpoint_every", "7", "--kill_at", "45")
@@ -105,7 +104,7 @@ def test_streams_are_named_and_independent():
 @pytest.fixture
 def checkpoints(toy, monkeypatch):
     """A run with two checkpoints, not finished."""
-    run = tracking.open_run(resolve(Toy, {"checkpoint_every": "20"}))
+    run = writer.open_run(resolve(Toy, {"checkpoint_every": "20"}))
     run.save(20, {"x": torch.tensor(20.0)})
     run.save(40, {"x": torch.tensor(40.0)})
     run.settle("KILLED")
@@ -127,7 +126,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(checkpoints, c
             path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
         case "removed":
             path.unlink()
-    again = tracking.open_run(run.config, resume=run.run_id)
+    again = writer.open_run(run.config, resume=run.run_id)
     assert again.restore() == (20, {"x": torch.tensor(20.0)})
     said = capsys.readouterr().err
     assert "checkpoint iteration-000000040" in said and "cannot be used" in said
@@ -137,7 +136,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(checkpoints, c
 
 def test_checkpoints_come_from_the_store_when_the_work_folder_is_gone(checkpoints):
     assert not checkpoints.work.exists()
-    again = tracking.open_run(checkpoints.config, resume=checkpoints.run_id)
+    again = writer.open_run(checkpoints.config, resume=checkpoints.run_id)
     assert again.restore() == (40, {"x": torch.tensor(40.0)})
     again.settle("KILLED")
     again.close(10)
@@ -146,28 +145,28 @@ def test_checkpoints_come_from_the_store_when_the_work_folder_is_gone(checkpoint
 def test_only_damaged_checkpoints_are_an_error_and_no_fresh_start(checkpoints):
     for path in store.Store().get(checkpoints.run_id).path("checkpoints").glob("*.pt"):
         path.write_bytes(b"x")
-    again = tracking.open_run(checkpoints.config, resume=checkpoints.run_id)
-    with pytest.raises(BadInput, match="no checkpoint that can be read"), tracking.recording(again):
+    again = writer.open_run(checkpoints.config, resume=checkpoints.run_id)
+    with pytest.raises(BadInput, match="no checkpoint that can be read"), writer.recording(again):
         again.restore()
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(checkpoints):
     other = resolve(Toy, {"rate": "0.3"})
-    again = tracking.open_run(other, resume=checkpoints.run_id)
-    with pytest.raises(BadInput, match="another configuration"), tracking.recording(again):
+    again = writer.open_run(other, resume=checkpoints.run_id)
+    with pytest.raises(BadInput, match="another configuration"), writer.recording(again):
         again.restore()
 
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     path = tmp_path / "c.pt"
-    tracking.write_whole(path, lambda file: file.write(b"old"))
+    checkpoints_.write_whole(path, lambda file: file.write(b"old"))
 
     def dies(file):
         file.write(b"ne")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tracking.write_whole(path, dies)
+        checkpoints_.write_whole(path, dies)
     assert path.read_bytes() == b"old"
 
 
@@ -187,7 +186,7 @@ def test_finished_or_living_runs_are_not_resumed(toy):
     (record,) = store.Store().search("toy")
     with pytest.raises(BadInput, match="is finished"):
         launch.resume(record.id)
-    run = tracking.open_run(resolve(Toy, {"rate": "1"}))
+    run = writer.open_run(resolve(Toy, {"rate": "1"}))
     time.sleep(1.5)
     with pytest.raises(BadInput, match=f"still running .process {os.getpid()}"):
         launch.resume(run.run_id)
@@ -201,12 +200,12 @@ def test_ten_random_kills_end_in_the_uninterrupted_numbers(toy):
     reference = resolve(Toy, {"niter": "60"})
     assert launch.execute(reference) == 0
     wanted = curves(store.Store().find(reference))
-    tracking.connect().delete_run(store.Store().find(reference).id)
+    connection.connect().delete_run(store.Store().find(reference).id)
     rng = random.Random(5)
     run = None
     for _ in range(10):
         run = _run_until(run, rng.randint(1, 6))
-    tracking.connect().set_tag(run, "reprod.config", _config_without_kill(run))
+    connection.connect().set_tag(run, "reprod.config", _config_without_kill(run))
     assert launch.resume(run) == 0
     record = store.Store().get(run)
     assert record.status == "FINISHED"
@@ -229,7 +228,7 @@ def _run_until(run: str | None, further: int) -> str:
 
     def body() -> None:
         config = resolve(Toy, {"niter": "60", "checkpoint_every": "3"})
-        opened = tracking.open_run(config, resume=run)
+        opened = writer.open_run(config, resume=run)
         writer.send(opened.run_id)
         saved = opened.restore()
         from dataclasses import replace

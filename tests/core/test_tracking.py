@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from reprod import launch, registry, store, tracking
+from reprod import papers, store
 from reprod.config import resolve
 from reprod.errors import BadInput
+from reprod.jobs import launch
 from reprod.run import Run
+from reprod.store import connection, outbox, writer
 from tests.core.toy import Line, Toy, walk
 from tests.workers import open_store, processes
 
@@ -53,7 +55,7 @@ def test_a_run_leaves_what_the_contract_says(toy):
     assert data.dataset.name == "noise" and json.loads(data.dataset.profile)["sha256"] == "ab" * 32
     frame = store.runs("toy")
     assert frame.loc[0, "rate"] == 0.25 and frame.loc[0, "run_id"] == record.id
-    assert not list((tracking.cache_dir() / "runs").glob("*")), "work folders are cleared after a delivered run"
+    assert not list((connection.cache_dir() / "runs").glob("*")), "work folders are cleared after a delivered run"
 
 
 def test_seeds_are_one_parent_with_a_child_each_and_batched_equals_serial(toy):
@@ -99,7 +101,7 @@ def test_an_unexpected_error_ends_failed_with_its_traceback(toy, monkeypatch):
     def broken(config, run):
         raise ZeroDivisionError("no good")
 
-    monkeypatch.setattr(registry, "function", lambda name: broken)
+    monkeypatch.setattr(papers, "function", lambda name: broken)
     with pytest.raises(ZeroDivisionError):
         launch.execute(resolve(Toy, {}))
     (record,) = store.Store().search("toy")
@@ -108,7 +110,7 @@ def test_an_unexpected_error_ends_failed_with_its_traceback(toy, monkeypatch):
 
 
 def test_infinite_and_missing_metrics_do_not_break_reader(toy, monkeypatch):
-    monkeypatch.setattr(registry, "function", lambda name: lambda c, run: run.log(1, {"a": np.inf, "b": np.nan}))
+    monkeypatch.setattr(papers, "function", lambda name: lambda c, run: run.log(1, {"a": np.inf, "b": np.nan}))
     assert launch.execute(resolve(Toy, {})) == 0
     (record,) = store.Store().search("toy")
     assert np.isnan(record.history("b")[1]) and record.history("a")[1] > 1e308
@@ -119,7 +121,7 @@ def test_infinite_and_missing_metrics_do_not_break_reader(toy, monkeypatch):
 
 def test_a_run_made_by_mlflow_keeps_what_was_typed_and_is_found_by_its_value(toy, monkeypatch):
     """`mlflow run -P rate=2e-1` has logged the text before we start; MLflow refuses to change it."""
-    client = tracking.connect()
+    client = connection.connect()
     run_id = client.create_run("0").info.run_id
     client.log_param(run_id, "rate", "2e-1")
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
@@ -130,7 +132,7 @@ def test_a_run_made_by_mlflow_keeps_what_was_typed_and_is_found_by_its_value(toy
 
 
 def test_bad_input_under_mlflow_ends_the_run_failed_with_the_sentence(toy, monkeypatch, capsys):
-    client = tracking.connect()
+    client = connection.connect()
     run_id = client.create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     assert launch.entry_point("toy")(["--rate", "-1"]) == 2
@@ -177,8 +179,8 @@ def test_processes_that_open_a_new_store_at_once_all_succeed(tmp_path):
 
 
 def test_a_locked_store_delays_the_metrics_but_not_the_run(toy, store_uri, monkeypatch):
-    monkeypatch.setattr(tracking.Outbox, "INTERVAL", 0.05)
-    run = tracking.open_run(resolve(Toy, {}))
+    monkeypatch.setattr(outbox.Outbox, "INTERVAL", 0.05)
+    run = writer.open_run(resolve(Toy, {}))
     time.sleep(0.5)
     other = sqlite3.connect(store_uri.removeprefix("sqlite:///"), timeout=1)
     other.execute("BEGIN EXCLUSIVE")
@@ -188,7 +190,7 @@ def test_a_locked_store_delays_the_metrics_but_not_the_run(toy, store_uri, monke
     assert time.monotonic() - began < 1.0, "the computation does not wait for the store"
     other.rollback()
     other.close()
-    with tracking.recording(run):
+    with writer.recording(run):
         pass
     record = store.Store().get(run.run_id)
     assert list(record.history("m").index) == list(range(2000))
@@ -196,36 +198,36 @@ def test_a_locked_store_delays_the_metrics_but_not_the_run(toy, store_uri, monke
 
 def test_what_a_dead_store_missed_is_kept_and_synced(toy, monkeypatch, capsys):
     monkeypatch.setenv("REPROD_PATIENCE", "0.5")
-    monkeypatch.setattr(tracking.Outbox, "INTERVAL", 0.05)
-    run = tracking.open_run(resolve(Toy, {}))
+    monkeypatch.setattr(outbox.Outbox, "INTERVAL", 0.05)
+    run = writer.open_run(resolve(Toy, {}))
     time.sleep(0.5)
-    real = tracking.deliver
+    real = outbox.deliver
 
     def down(client, message):
         raise ConnectionError("the server is away")
 
-    monkeypatch.setattr(tracking, "deliver", down)
-    with tracking.recording(run):
+    monkeypatch.setattr(outbox, "deliver", down)
+    with writer.recording(run):
         run.log(1, {"m": 1.0})
         run.array("a", np.arange(4), axes=("i",))
     said = capsys.readouterr().err
     assert "the store does not answer (the server is away)" in said and "`reprod sync` delivers them" in said
     assert store.Store().get(run.run_id).status == "RUNNING"
-    monkeypatch.setattr(tracking, "deliver", real)
-    delivered, waiting = tracking.sync(tracking.connect())
+    monkeypatch.setattr(outbox, "deliver", real)
+    delivered, waiting = outbox.sync(connection.connect())
     record = store.Store().get(run.run_id)
     assert waiting == 0 and delivered >= 4
     assert record.status == "FINISHED" and record.history("m")[1] == 1.0
     assert list(record.array("a")) == [0, 1, 2, 3]
-    assert not list((tracking.cache_dir() / "spool").glob("*"))
+    assert not list((connection.cache_dir() / "spool").glob("*"))
 
 
 def test_a_message_under_way_when_patience_ends_is_kept_and_its_arrival_does_no_harm(toy, monkeypatch):
     monkeypatch.setenv("REPROD_PATIENCE", "0")
-    monkeypatch.setattr(tracking.Outbox, "INTERVAL", 0.01)
+    monkeypatch.setattr(outbox.Outbox, "INTERVAL", 0.01)
     died: list[threading.ExceptHookArgs] = []
     monkeypatch.setattr(threading, "excepthook", died.append)
-    real = tracking.deliver
+    real = outbox.deliver
     under_way = threading.Event()
 
     def slow(client, message):
@@ -233,26 +235,26 @@ def test_a_message_under_way_when_patience_ends_is_kept_and_its_arrival_does_no_
         time.sleep(0.3)
         real(client, message)
 
-    monkeypatch.setattr(tracking, "deliver", slow)
-    run = tracking.open_run(resolve(Toy, {}))
-    with tracking.recording(run):
+    monkeypatch.setattr(outbox, "deliver", slow)
+    run = writer.open_run(resolve(Toy, {}))
+    with writer.recording(run):
         run.log(1, {"m": 1.0})
         assert under_way.wait(5)
     run.outbox.join(5)
-    monkeypatch.setattr(tracking, "deliver", real)
+    monkeypatch.setattr(outbox, "deliver", real)
     assert not run.outbox.is_alive() and not died
-    assert tracking.sync(tracking.connect())[1] == 0
+    assert outbox.sync(connection.connect())[1] == 0
     assert store.Store().get(run.run_id).status == "FINISHED"
     assert list(store.Store().get(run.run_id).history("m")) == [1.0]
 
 
 def test_checkpoints_that_are_superseded_before_they_are_sent_leave_no_trace(toy, monkeypatch):
-    run = tracking.open_run(resolve(Toy, {}))
+    run = writer.open_run(resolve(Toy, {}))
     for iteration in range(1, 41):
         run.save(iteration, {"x": iteration})
     run.settle("KILLED")
     assert run.close(60)
-    assert not list((tracking.cache_dir() / "spool").glob("*"))
+    assert not list((connection.cache_dir() / "spool").glob("*"))
     kept = sorted(path.name for path in store.Store().get(run.run_id).path("checkpoints").iterdir())
     assert kept == [f"iteration-{i:09d}.{ending}" for i in (39, 40) for ending in ("json", "pt")]
 
@@ -270,7 +272,7 @@ def test_models_in_both_forms(toy, monkeypatch, exportable):
     monkeypatch.setattr(models, "_requirements", lambda: [f"torch=={torch.__version__.partition('+')[0]}"])
     model, example = Line(3), torch.randn(4, 3)
     record_model = lambda c, run: run.model(model, arguments={"width": 3}, example=example)  # noqa: E731
-    monkeypatch.setattr(registry, "function", lambda name: record_model)
+    monkeypatch.setattr(papers, "function", lambda name: record_model)
     assert launch.execute(resolve(Toy, {})) == 0
     (record,) = store.Store().search("toy")
     wanted = model(example).detach().numpy()

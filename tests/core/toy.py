@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from reprod.config import Config, param
 from reprod.errors import BadInput, Diverged
+from reprod.papers import Experiment, Paper
 from reprod.run import Run
 from reprod.training import State, loop, stream
+
+INSTALLED = Path(__file__).resolve().parents[1] / "installed"  # on sys.path, the toy paper is an installed plug-in
+
+PAPER = Paper("toys", "Toys, for tests", __name__, {"toy": Experiment(f"{__name__}:Toy", f"{__name__}:walk")})
 
 
 class Line(torch.nn.Module):
@@ -31,7 +37,7 @@ class Toy(Config):
     """A random walk, for tests."""
 
     experiment = "toy"
-    paper = "neural_ode"
+    paper = "toys"
 
     rate: float = param(0.1, above=0, at_most=10, help="step length")
     niter: int = param(60, at_least=1, help="iterations")

@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from analysis.figure import figures
-from reprod import cli, launch, plan, registry, tracking
+from reprod import cli, papers
 from reprod.config import resolve, scaled_parameters
-from reprod.store import Record, Store
+from reprod.figures.figure import figures
+from reprod.jobs import launch, plan
+from reprod.store import Record, Store, writer
 from tests.conftest import DATA
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ PLACEHOLDER = re.compile(r"[A-Z]{1,}(_[A-Z]+)*$")
 
 
 def paper_of(page: Path) -> str:
-    return page.stem if page.stem in registry.PAPERS else "neural_ode"
+    return page.stem if page.stem in papers.papers() else "neural_ode"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -112,7 +113,7 @@ def trained(store: Store) -> Record:
 
 def killed(like: Record) -> str:
     """An interrupted run."""
-    run = tracking.open_run(resolve(type(like.config), {**like.config.spelled(), "seeds": "7"}))
+    run = writer.open_run(resolve(type(like.config), {**like.config.spelled(), "seeds": "7"}))
     run.settle("KILLED")
     run.close()
     return run.run_id
@@ -127,7 +128,7 @@ def parse(words: list[str]) -> dict:
     if words[1] in ("run", "sweep"):
         values = cli.pairs([w.replace("RUN_ID", "0" * 32) for w in given["parameters"] or ()])
         if "help" not in values:
-            plan.grid(registry.known(given["experiment"]), values)
+            plan.grid(papers.known(given["experiment"]), values)
     return given
 
 
@@ -142,7 +143,7 @@ def shrunk(words: list[str], store: Store, paper: str) -> list[str]:
         run_id = killed(trained(store)) if name == "resume" else trained(store).id
         rest = rest.replace("RUN_ID", run_id)
     if name in ("run", "sweep"):
-        for slow in scaled_parameters(registry.config_class(words[2])):
+        for slow in scaled_parameters(papers.config_class(words[2])):
             rest = re.sub(rf"-P {slow}=\S+", "", rest)
         rest += " -P scale=smoke"
     if name in ("figures", "reproduce", "claims"):
@@ -191,7 +192,7 @@ def parse_mlflow(words: list[str]) -> None:
     given = group.make_context(name, list(words)).params
     if name == "run":
         values = cli.pairs(given["param_list"])
-        resolve(registry.config_class(given["entry_point"]), values)
+        resolve(papers.config_class(given["entry_point"]), values)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

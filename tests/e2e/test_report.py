@@ -8,10 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-
-from analysis.figure import NOT_COMPARABLE, TOO_FEW, figures
-from reprod import cite, cli, launch, registry, report
 from reprod.checklist import text as checklist
+
+from reprod import cite, cli, papers
+from reprod.figures import report
+from reprod.figures.figure import NOT_COMPARABLE, TOO_FEW, figures
+from reprod.jobs import launch
 from reprod.store import Store
 from tests.e2e.conftest import chromium
 
@@ -202,12 +204,12 @@ def test_in_a_browser(site: Path, paper: str, tmp_path: Path):
 # -- citations and checklists ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("experiment", registry.EXPERIMENTS)
+@pytest.mark.parametrize("experiment", list(papers.experiments()))
 def test_every_experiment_can_be_cited(experiment: str):
     text = cite.bibtex([experiment])
     known = cite.entries()
     keys = re.findall(r"@\w+\{(\w+),", text)
-    assert keys[0] == cite.PAPERS[registry.EXPERIMENTS[experiment][0]]
+    assert keys[0] == papers.experiments()[experiment].cite[0]
     assert keys[-1] == "reprod"
     assert len(keys) == len(set(keys)) >= 4
     for key in keys:
@@ -216,7 +218,7 @@ def test_every_experiment_can_be_cited(experiment: str):
         fields = dict(re.findall(r"^  (\w+) = \{(.*)\},?$", entry, re.M))
         assert fields["title"] and fields["author"], key
         assert fields.get("year", "2000").isdigit()
-    assert not set(known) - {key for name in registry.EXPERIMENTS for key in cite.keys(name)}, "an entry nobody uses"
+    assert not set(known) - {key for name in papers.experiments() for key in cite.keys(name)}, "an entry nobody uses"
 
 
 @in_group

@@ -118,11 +118,11 @@ def test_an_experiment_is_a_function_that_needs_no_mlflow(paper: str, tmp_path: 
     code = f"""
 import sys
 sys.modules["mlflow"] = None
-from reprod import registry
+from reprod import papers
 from reprod.config import at_scale
 from reprod.run import Run
-run = Run(at_scale(registry.config_class("{name}"), "smoke"))
-registry.function("{name}")(run.config, run)
+run = Run(at_scale(papers.config_class("{name}"), "smoke"))
+papers.function("{name}")(run.config, run)
 assert run.metrics and run.arrays
 assert all(len(array.axes) == array.values.ndim for array in run.arrays.values())
 print("in memory:", len(run.arrays))

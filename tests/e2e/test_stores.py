@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reprod import launch, plan, pool, store, tracking
+from reprod import store
 from reprod.config import resolve
+from reprod.jobs import launch, plan, pool
+from reprod.store import connection, outbox, writer
 from tests.core.toy import Toy
 from tests.e2e.conftest import BIN, Server, command
 from tests.workers import processes, write_metrics
@@ -33,16 +35,16 @@ def test_eight_writers_on_one_sqlite_store_lose_nothing(store_uri: str):
     records = store.Store().search("xor_fan")
     assert len(records) == 8
     assert {r.status for r in records} == {"FINISHED"}
-    assert not list((tracking.cache_dir() / "spool").glob("*")), "no message had to be kept"
+    assert not list((connection.cache_dir() / "spool").glob("*")), "no message had to be kept"
 
 
 def test_eight_processes_with_thousands_of_metrics_each(store_uri: str):
     environment = {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI", "REPROD_CACHE")}
     writers = [processes().Process(target=write_metrics, args=(environment, 400)) for _ in range(8)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(240)
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join(240)
     records = store.Store().search("toy", extra="attributes.status = 'FINISHED'")
     assert len(records) == 8
     for record in records:
@@ -87,9 +89,9 @@ def test_a_server_killed_and_restarted_in_mid_run_costs_no_metric(
     server.start()
     try:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        monkeypatch.setattr(tracking.Outbox, "INTERVAL", 0.1)
-        run = tracking.open_run(resolve(Toy, {}))
-        with tracking.recording(run):
+        monkeypatch.setattr(outbox.Outbox, "INTERVAL", 0.1)
+        run = writer.open_run(resolve(Toy, {}))
+        with writer.recording(run):
             for step in range(60):
                 run.log(step, {"m": float(step)})
                 if step == 20:
@@ -105,8 +107,8 @@ def test_a_server_killed_and_restarted_in_mid_run_costs_no_metric(
         assert list(record.array("a")) == [0, 1, 2]
         # and one that stays away: the messages are kept, and delivered later
         monkeypatch.setenv("REPROD_PATIENCE", "1")
-        away = tracking.open_run(resolve(Toy, {"rate": "0.5"}))
-        with tracking.recording(away):
+        away = writer.open_run(resolve(Toy, {"rate": "0.5"}))
+        with writer.recording(away):
             time.sleep(0.5)
             server.stop(signal.SIGKILL)
             away.log(1, {"m": 1.0})
@@ -127,9 +129,9 @@ def test_a_full_disk_is_a_clear_failure_and_nothing_is_lost_silently(store_uri: 
         pytest.skip("mounting a small tmpfs needs privileges that this machine does not give")
     try:
         monkeypatch.setenv("REPROD_CACHE", str(full))
-        run = tracking.open_run(resolve(Toy, {}))
+        run = writer.open_run(resolve(Toy, {}))
         run.log(1, {"m": 1.0})
-        with pytest.raises(OSError, match="No space left"), tracking.recording(run):
+        with pytest.raises(OSError, match="No space left"), writer.recording(run):
             run.array("large", np.zeros(100_000), axes=("i",))
         record = store.Store().get(run.run_id)
         assert record.status == "FAILED"
@@ -141,16 +143,16 @@ def test_a_full_disk_is_a_clear_failure_and_nothing_is_lost_silently(store_uri: 
 
 def test_a_read_only_artifact_folder_keeps_the_artifacts_for_sync(store_uri: str, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("REPROD_PATIENCE", "1")
-    monkeypatch.setattr(tracking.Outbox, "INTERVAL", 0.05)
-    run = tracking.open_run(resolve(Toy, {}))
+    monkeypatch.setattr(outbox.Outbox, "INTERVAL", 0.05)
+    run = writer.open_run(resolve(Toy, {}))
     folder = Path(run.client.get_run(run.run_id).info.artifact_uri)
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.write_text("a file stands where the folder should be")  # root writes into read-only folders, but not here
-    with tracking.recording(run):
+    with writer.recording(run):
         run.array("a", np.arange(3), axes=("i",))
-    assert list((tracking.cache_dir() / "spool").glob("*.jsonl"))
+    assert list((connection.cache_dir() / "spool").glob("*.jsonl"))
     folder.unlink()
-    delivered, waiting = tracking.sync(tracking.connect())
+    delivered, waiting = outbox.sync(connection.connect())
     assert delivered >= 2
     assert waiting == 0
     record = store.Store().get(run.run_id)
@@ -171,11 +173,11 @@ def test_the_project_runs_through_mlflow_itself(store_uri: str, tmp_path: Path):
     # bad input: MLflow made the run first, so it ends FAILED with the sentence as its reason
     bad = command(*words, "-P", "step_size=-1", check=False)
     assert bad.returncode != 0
-    failed = [r for r in tracking.connect().search_runs(["0"]) if r.info.status == "FAILED"]
+    failed = [r for r in connection.connect().search_runs(["0"]) if r.info.status == "FAILED"]
     assert failed[0].data.tags["reprod.failure"] == "step_size=-1: must be greater than 0"
     assert json.dumps(failed[0].data.tags)
     # resume through the same door
-    killed = tracking.open_run(resolve(type(record.config), {**record.config.spelled(), "lr": "0.002"}))
+    killed = writer.open_run(resolve(type(record.config), {**record.config.spelled(), "lr": "0.002"}))
     killed.settle("KILLED")
     killed.close()
     command(*words, "-P", f"resume={killed.run_id}")

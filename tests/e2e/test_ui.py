@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reprod import cli, launch
+from reprod import cli
+from reprod.jobs import launch
 from reprod.store import Store
 from tests.e2e.conftest import Server, chromium
 

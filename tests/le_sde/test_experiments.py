@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from analysis import le_sde as figures
-from analysis.figure import NOT_REPRODUCED, REPRODUCED, Runs
-from analysis.figure import figures as find_figures
 from reprod.config import at_scale, resolve
 from reprod.errors import BadInput
+from reprod.figures.figure import NOT_REPRODUCED, REPRODUCED, Runs
+from reprod.figures.figure import figures as find_figures
 from reprod.le_sde import drift, estimate, experiment
 from reprod.le_sde.config import LEVELS, CifarDynamics, GeomnistDynamics, LeOdeSimulation, LeSdeSeparation
 from reprod.run import Run
@@ -77,7 +77,8 @@ def test_a_simulation_in_memory_trains_what_it_imitates(trained):
 
 
 def test_a_simulation_reads_the_training_of_the_store(store_uri, trained):
-    from reprod import launch, store
+    from reprod import store
+    from reprod.jobs import launch
 
     assert launch.execute(at_scale(GeomnistDynamics, "smoke")) == 0
     assert launch.execute(at_scale(LeOdeSimulation, "smoke")) == 0

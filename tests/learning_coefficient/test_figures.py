@@ -7,8 +7,8 @@ import pytest
 matplotlib.use("Agg")
 
 from analysis import learning_coefficient as figures
-from analysis.figure import REPRODUCED, Runs
-from analysis.figure import figures as registered
+from reprod.figures.figure import REPRODUCED, Runs
+from reprod.figures.figure import figures as registered
 
 ALL = {f.id: f for f in registered("learning_coefficient")}
 THEORY = [name for name, f in ALL.items() if not f.runs("small")]

@@ -4,10 +4,10 @@ import pytest
 
 from reprod.config import at_scale
 from reprod.errors import BadInput
-from reprod.launch import execute
+from reprod.jobs.launch import execute
 from reprod.morse_graph.config import IrisTraining, MorseGraph
 from reprod.store import Store
-from reprod.tracking import MlflowRun
+from reprod.store.writer import MlflowRun
 
 FAST = {"nets": 10, "epochs": 12}
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from reprod import papers
 from reprod.config import at_scale
 from reprod.errors import BadInput, Diverged
-from reprod.registry import EXPERIMENTS, function
+from reprod.papers import function
 from reprod.residual_limit import config as configs
 from reprod.residual_limit import experiment
 from reprod.run import Run
@@ -30,7 +31,7 @@ ARRAYS = {
 
 
 def make(name, **settings):
-    cls = getattr(configs, EXPERIMENTS[name][1])
+    cls = papers.config_class(name)
     return at_scale(cls, "smoke", **{**SMALL.get(name, {}), **settings, "device": "cpu"})
 
 

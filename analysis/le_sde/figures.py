@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import style
-from analysis.claims import interval
-from analysis.figure import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, Claim, Drawing, Runs, figure
 from reprod.config import Config, at_scale
 from reprod.data.geomnist import CLASSES as SHAPES
+from reprod.figures import style
+from reprod.figures.claims import interval
+from reprod.figures.figure import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, Claim, Drawing, Runs, figure
 from reprod.le_sde import drift, estimate
 from reprod.le_sde.config import (
     LEVELS,

@@ -15,7 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.figure import (
+from reprod import __version__, project
+from reprod import papers as papers_
+from reprod.config import SCALES, Config
+from reprod.errors import BadInput
+from reprod.figures.figure import (
     NOT_COMPARABLE,
     NOT_REPRODUCED,
     REPRODUCED,
@@ -29,9 +33,6 @@ from analysis.figure import (
     needs,
     save,
 )
-from reprod import __version__, project, registry
-from reprod.config import SCALES, Config
-from reprod.errors import BadInput
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
@@ -138,7 +139,7 @@ def build(store: Store, out: Path, *, scale: str | None = None, paper: str | Non
         for each in (f for f in chosen if f.paper == name):
             shown.append(show(each, scale or largest_scale(each, store, index), store, index, folder))
             print(f"{each.id}: {shown[-1].level if shown[-1].rebuilt else shown[-1].error or 'lacks runs'}", flush=True)
-        papers.append(Paper(name, registry.PAPERS[name], shown))
+        papers.append(Paper(name, papers_.known_paper(name).title, shown))
     _write(papers, out)
     return papers
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.claims import interval
-from analysis.figure import (
+from reprod.config import Config, at_scale
+from reprod.figures.claims import interval
+from reprod.figures.figure import (
     NOT_COMPARABLE,
     NOT_REPRODUCED,
     REPRODUCED,
@@ -29,7 +30,6 @@ from analysis.figure import (
     Runs,
     figure,
 )
-from reprod.config import Config, at_scale
 from reprod.morse_graph.config import CONFIGURATIONS, SWEEP, IrisTraining, MnistTraining, MorseGraph, Training
 
 if TYPE_CHECKING:
@@ -866,7 +866,7 @@ def by_subdivision(scale: str) -> list[Config]:
 def draw_timing(table: pd.DataFrame, x: str, label: str, published: dict[int, float]) -> Any:
     import matplotlib.pyplot as plt
 
-    from analysis.style import BLUE, GREY, ORANGE
+    from reprod.figures.style import BLUE, GREY, ORANGE
 
     fig, ax = plt.subplots(figsize=(4.2, 3.2))
     ax.plot(list(published), list(published.values()), "s", color=GREY, label="published (their laptop)")
@@ -964,7 +964,7 @@ class GridDependence:
     def draw(self, runs: Runs) -> Drawing:
         import matplotlib.pyplot as plt
 
-        from analysis.style import CYCLE
+        from reprod.figures.style import CYCLE
 
         fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.1))
         table = sweep_table(runs.of("morse_graph").records)

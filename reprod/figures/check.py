@@ -7,8 +7,8 @@ import json
 import math
 from collections.abc import Sequence
 
-from analysis.figure import TOO_FEW, Claim, Figure, gather, needs
 from reprod.errors import BadInput
+from reprod.figures.figure import TOO_FEW, Claim, Figure, gather, needs
 from reprod.store import Store
 
 
@@ -68,15 +68,3 @@ def _plain(claim: Claim) -> dict:
     fields["value"] = claim.value if math.isfinite(claim.value) else None
     fields["interval"] = [low, high] if math.isfinite(low) else None
     return fields
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % confidence interval of the mean (Student's t); NaN for fewer than two values."""
-    import numpy as np
-    from scipy import stats
-
-    if len(values) < 2:
-        return math.nan, math.nan
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(np.asarray(values, dtype=float))
-    mean = float(np.mean(values))
-    return mean - float(half), mean + float(half)

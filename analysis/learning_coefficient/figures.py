@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.claims import interval
-from analysis.figure import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, TOO_FEW, Claim, Drawing, Runs, figure
-from analysis.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, shades
 from reprod.config import Config, at_scale
+from reprod.figures.claims import interval
+from reprod.figures.figure import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, TOO_FEW, Claim, Drawing, Runs, figure
+from reprod.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, shades
 from reprod.learning_coefficient.config import (
     DlnLlc,
     DlnSaddleDynamics,

@@ -10,10 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from analysis.figure import figures, needs
-from reprod import project, registry
+from reprod import papers, project
 from reprod.config import SCALES
-from reprod.report import date, duration, machine, total_seconds
+from reprod.figures.figure import figures, needs
+from reprod.figures.report import date, duration, machine, total_seconds
 from reprod.store import Record, Store
 
 UNKNOWN = "**not in the store**"
@@ -21,17 +21,17 @@ UNKNOWN = "**not in the store**"
 
 def text(store: Store, paper: str | None = None) -> str:
     """The checklist of one paper, or of all, as Markdown."""
-    papers = [paper] if paper else list(registry.PAPERS)
-    return "\n".join(line for name in papers for line in _of(store, name))
+    names = [paper] if paper else list(papers.papers())
+    return "\n".join(line for name in names for line in _of(store, name))
 
 
 def _of(store: Store, paper: str) -> Iterator[str]:
-    names = [name for name, (of, *_) in registry.EXPERIMENTS.items() if of == paper]
+    names = list(papers.known_paper(paper).experiments)
     index = {name: store.by_digest(name) for name in names}
     every = [record for name in names for same in index[name].values() for record in same]
     runs = [record for record in every if record.seed is not None]
     done = [record for record in runs if record.status == "FINISHED"]
-    yield f"# {registry.PAPERS[paper]}"
+    yield f"# {papers.known_paper(paper).title}"
     yield f"\nFrom {store.uri.split('@')[-1]}: {_counted(r.status.lower() for r in runs) or 'no runs'}."
     if not done:
         yield f"\nThe store holds no finished run of this paper: `reprod reproduce --paper {paper} --scale small`.\n"

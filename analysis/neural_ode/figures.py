@@ -19,10 +19,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis import style
-from analysis.claims import interval
-from analysis.figure import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, TOO_FEW, Claim, Drawing, Runs, figure
 from reprod.config import Config, at_scale
+from reprod.figures import style
+from reprod.figures.claims import interval
+from reprod.figures.figure import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, TOO_FEW, Claim, Drawing, Runs, figure
 from reprod.neural_ode.config import ADAPTIVE, CifarOde, MnistOde, SphereOde, XorFan
 from reprod.store import Record
 

@@ -24,10 +24,12 @@ from mlflow.projects.utils import (
     get_or_create_run,
 )
 
-from reprod import pool, registry, tracking
+from reprod import papers
 from reprod.config import resolve
 from reprod.errors import BadInput
-from reprod.plan import Job
+from reprod.jobs import pool
+from reprod.jobs.plan import Job
+from reprod.store.connection import connect
 
 MLFLOWS_OWN = {  # what MLflow adds to the configuration
     PROJECT_BUILD_IMAGE, PROJECT_DOCKER_ARGS, PROJECT_DOCKER_AUTH, PROJECT_ENV_MANAGER, PROJECT_STORAGE_DIR,
@@ -52,7 +54,7 @@ class SlurmRun(SubmittedRun):
         return self.get_status() == RunStatus.FINISHED
 
     def get_status(self) -> Any:
-        status = tracking.connect().get_run(self.run_id).info.status
+        status = connect().get_run(self.run_id).info.status
         return RunStatus.from_string(status)
 
     def cancel(self) -> None:
@@ -68,13 +70,13 @@ class SlurmBackend(AbstractBackend):
     ) -> SlurmRun:  # fmt: skip
         known = {key: value for key, value in backend_config.items() if key not in MLFLOWS_OWN}
         try:
-            config = resolve(registry.config_class(entry_point), params or {})
+            config = resolve(papers.config_class(entry_point), params or {})
             config.prepare()
             options = pool.options_from(known, "slurm", 1)
             pool.check(options)
         except BadInput as error:
             raise ExecutionException(str(error)) from error
-        client = tracking.connect(tracking_uri)
+        client = connect(tracking_uri)
         folder = fetch_and_validate_project(project_uri, version, entry_point, params)
         made = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
         task = pool.SlurmTask(Job(config, resume=made.info.run_id), None, pool.task_environment(), options.cpus)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reprod import registry
+from reprod import papers
 from reprod.config import Config, from_spelled
 from reprod.errors import BadInput
 
@@ -87,7 +87,7 @@ class Record:
         """The typed parameters (a `Config` of the experiment). Raises `BadInput` for a run that reprod did not make."""
         if "reprod.config" not in self.tags:
             raise BadInput(f"run {self.id} was not made by reprod")
-        return from_spelled(registry.config_class(self.experiment), json.loads(self.tags["reprod.config"]))
+        return from_spelled(papers.config_class(self.experiment), json.loads(self.tags["reprod.config"]))
 
     @property
     def seed(self) -> int | None:
@@ -126,7 +126,7 @@ class Store:
     """A tracking store: `Store()` is the one that `MLFLOW_TRACKING_URI` names."""
 
     def __init__(self, uri: str | None = None):
-        from reprod.tracking import connect, tracking_uri
+        from reprod.store.connection import connect, tracking_uri
 
         self.client = connect(uri)
         self.uri = tracking_uri()
@@ -193,7 +193,7 @@ class Store:
         return folder
 
     def _download(self, entity: MlflowEntity, path: str) -> Path:
-        from reprod.tracking import cache_dir
+        from reprod.project import cache_dir
 
         kept = cache_dir() / "artifacts" / entity.info.run_id / path
         if kept.exists() and entity.info.status == "FINISHED":
@@ -217,7 +217,7 @@ def runs(experiment: str, *, uri: str | None = None, status: str | None = "FINIS
 
     Parents of several seeds are left out: their children are there. `status=None` gives the unfinished ones too.
     """
-    registry.known(experiment)
+    papers.known(experiment)
     rows = []
     for record in Store(uri).search(experiment):
         if record.seed is None or (status and record.status != status):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from reprod import registry
+from reprod import papers
 from reprod.config import Config, parameter_table, resolve
 from reprod.errors import BadInput, Diverged, Interrupted
 
@@ -53,7 +53,7 @@ def _fail_adopted(reason: str) -> None:
     if run_id is None:
         return
     try:
-        from reprod.tracking import connect
+        from reprod.store.connection import connect
 
         client = connect()
         client.set_tag(run_id, "reprod.failure", reason[:8000])
@@ -85,18 +85,19 @@ def _pairs(name: str, words: Sequence[str]) -> dict[str, str]:
 def _run(name: str, values: Mapping[str, str]) -> int:
     if run_id := values.get("resume"):
         return resume(run_id, entry=name)
-    return execute(resolve(registry.config_class(name), values))
+    return execute(resolve(papers.config_class(name), values))
 
 
 def execute(config: Config, *, resume: str | None = None, parent_id: str | None = None) -> int:
     """Run an experiment in this process and record it. Returns the exit status; `BadInput` leaves no run behind."""
     config.prepare()
-    from reprod import tracking, training
+    from reprod import training
+    from reprod.store import writer
 
     training.signals.install()
-    function = registry.function(config.experiment)
-    run = tracking.open_run(config, resume=resume, parent_id=parent_id)
-    with tracking.recording(run):
+    function = papers.function(config.experiment)
+    run = writer.open_run(config, resume=resume, parent_id=parent_id)
+    with writer.recording(run):
         function(config, run)
     _report(run)
     return FAILED if run.failure else OK
@@ -105,6 +106,7 @@ def execute(config: Config, *, resume: str | None = None, parent_id: str | None 
 def resume(run_id: str, *, entry: str | None = None) -> int:
     """Continue an unfinished run behind its newest checkpoint, to the metrics of one that was never stopped."""
     from reprod.store import Store
+    from reprod.store.liveness import alive
 
     store = Store()
     record = store.get(run_id)
@@ -126,44 +128,9 @@ def resume(run_id: str, *, entry: str | None = None) -> int:
     return status
 
 
-def alive(tags: Mapping[str, str]) -> str:
-    """Who is at a run, in words; empty where its process, or its Slurm job, is known to be gone."""
-    import platform
-
-    import psutil
-
-    job = tags.get("reprod.slurm_job", "")
-    if job and job != slurm_job() and shutil.which("squeue"):
-        return f"Slurm job {job}" if _queued(job) else ""
-    pid, _, created = tags.get("reprod.process", "").partition(":")
-    if not pid:
-        return ""
-    if tags.get("reprod.host") != platform.node():
-        return f"process {pid} on {tags.get('reprod.host')}"
-    try:
-        process = psutil.Process(int(pid))
-        same = abs(process.create_time() - float(created)) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        same = False
-    return f"process {pid}" if same else ""
-
-
-def slurm_job() -> str:
-    """The Slurm job (or array task) that this process belongs to, as squeue names it; empty outside Slurm."""
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
-
-
-def _queued(job: str) -> bool:
-    import subprocess
-
-    asked = subprocess.run(["squeue", "-h", "-j", job, "-o", "%T"], capture_output=True, text=True, check=False)
-    return asked.returncode == 0 and bool(asked.stdout.strip())
-
-
 def _report(run: object) -> None:
     """The last words of a run: its id, its metrics, how to see it."""
-    from reprod.tracking import MlflowRun
+    from reprod.store.writer import MlflowRun
 
     assert isinstance(run, MlflowRun)
     print(f"\n{run.config.title()}: run {run.run_id} {'FAILED: ' + run.failure if run.failure else 'FINISHED'}")
@@ -184,7 +151,7 @@ def _place(run: object) -> str:
 
 
 def help_text(name: str) -> str:
-    cls = registry.config_class(name)
+    cls = papers.config_class(name)
     lines = [(cls.__doc__ or "").strip().splitlines()[0], "", f"reprod run {name} [-P parameter=value ...]", ""]
     for row in parameter_table(cls):
         default = f"{row['default']}" + (f" ({row['scales']})" if row["scales"] else "")
@@ -225,16 +192,17 @@ def run_project(name: str, values: Mapping[str, str], manager: str | None) -> in
     if manager == "local":
         return _run(name, values)
     if "resume" not in values:
-        resolve(registry.config_class(name), values).prepare()
+        resolve(papers.config_class(name), values).prepare()
     return _mlflow_run(name, values, manager)
 
 
 def _mlflow_run(name: str, values: Mapping[str, str], manager: str) -> int:
     import subprocess
 
-    from reprod import project, tracking
+    from reprod import project
+    from reprod.store.connection import connect
 
-    tracking.connect()  # makes the store before MLflow opens it
+    connect()  # makes the store before MLflow opens it
     environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     place = os.environ.get("MLFLOW_EXPERIMENT_NAME", name)
     command = [sys.executable, "-m", "mlflow", "run", str(project.need_root()), "-e", name, "--env-manager", manager]

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from reprod.errors import BadInput, Interrupted, nearest
-from reprod.plan import Job
+from reprod.jobs.plan import Job
 
 
 @dataclass
@@ -104,7 +104,7 @@ def run_all(jobs: Sequence[Job], options: Options, *, parent_id: str | None = No
 
 
 def log_folder() -> Path:
-    from reprod.tracking import cache_dir
+    from reprod.project import cache_dir
 
     stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{os.getpid()}"
     folder = cache_dir() / "logs" / stamp
@@ -117,7 +117,7 @@ def log_folder() -> Path:
 
 def run_job(job: Job, parent_id: str | None) -> int:
     """Run a job in this process; the exit status."""
-    from reprod import launch
+    from reprod.jobs import launch
 
     return launch.guarded(lambda: launch.execute(job.config, resume=job.resume, parent_id=parent_id))
 
@@ -151,7 +151,7 @@ def _context(threads: int) -> Any:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "reprod.tracking", "reprod.launch"])
+    context.set_forkserver_preload(["torch", "reprod.store.writer", "reprod.jobs.launch"])
     return context
 
 
@@ -233,7 +233,7 @@ class SlurmTask:
     def __call__(self) -> int:
         os.environ.update(self.environment)
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
-        from reprod import plan
+        from reprod.jobs import plan
         from reprod.store import Store
 
         left = [self.job] if self.job.resume else plan.make([self.job.config], Store()).jobs
@@ -290,7 +290,7 @@ def slurm_executor(options: Options, folder: Path) -> Any:
 def task_environment() -> dict[str, str]:
     """What a task on another node must know: the store (an absolute path or a server), the data, the cache."""
     from reprod import data
-    from reprod.tracking import tracking_uri
+    from reprod.store.connection import tracking_uri
 
     passed = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_")) and k != "MLFLOW_RUN_ID"}
     return {**passed, "MLFLOW_TRACKING_URI": tracking_uri(), "REPROD_DATA": str(data.folder())}

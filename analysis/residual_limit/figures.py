@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.claims import interval
-from analysis.figure import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, Claim, Drawing, Runs, figure
-from analysis.style import BLUE, GREEN, ORANGE, PURPLE, RED, shades
 from reprod.config import Config, at_scale
+from reprod.figures.claims import interval
+from reprod.figures.figure import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, Claim, Drawing, Runs, figure
+from reprod.figures.style import BLUE, GREEN, ORANGE, PURPLE, RED, shades
 from reprod.residual_limit import rates
 from reprod.residual_limit.config import (
     CifarResnet,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
-from reprod import registry
+from reprod import papers
 from reprod.config import Config, kind_of, resolve
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Plan:
 def grid(experiment: str, values: Mapping[str, str]) -> list[Config]:
     """All combinations: `tol=0.1,0.01` gives two values; a list parameter (seeds, factors) is one value, and `|`
     separates several (`test_factors=0.5,1|1,2`). Raises `BadInput` before anything runs."""
-    cls = registry.config_class(experiment)
+    cls = papers.config_class(experiment)
     axes = []
     for name, text in values.items():
         try:
@@ -73,7 +73,7 @@ def unique(configs: Iterable[Config]) -> list[Config]:
 
 def make(configs: Sequence[Config], store: Store, *, again: bool = False) -> Plan:
     """Compare configurations with the store. `again` runs also what is finished."""
-    from reprod.launch import alive
+    from reprod.store.liveness import alive
 
     plan, index = Plan(), Index()
     for config in unique(configs):

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from reprod import registry
+from reprod import papers
 from reprod.config import Config
 from reprod.errors import BadInput, nearest
 
@@ -122,6 +122,11 @@ class Figure:
     caption: str
     what: Draws
 
+    @property
+    def short(self) -> str:
+        """The id without its paper."""
+        return self.id.partition(".")[2]
+
     def runs(self, scale: str) -> list[Config]:
         return self.what.runs(scale)
 
@@ -133,34 +138,56 @@ _REGISTRY: dict[str, dict[str, Figure]] = {}
 
 
 def figure(id: str, *, source: str, experiments: Sequence[str] = ()) -> Callable[[type], type]:
-    """Register a class as a figure; its docstring is the caption."""
+    """Register a class as a figure of the paper whose `figures` module it stands in; its docstring is the caption.
+
+    `id` is short and the paper's own ("fig4a"); everywhere else it has the paper's name before it.
+    """
 
     def register(cls: type) -> type:
-        paper = cls.__module__.rpartition(".")[2]
+        paper = _paper_of(cls.__module__)
         caption = " ".join((cls.__doc__ or "").split())
-        _REGISTRY.setdefault(paper, {})[id] = Figure(id, paper, source, tuple(experiments), caption, cls())
+        of_paper = _REGISTRY.setdefault(paper, {})
+        whole = f"{paper}.{id}"
+        if whole in of_paper and type(of_paper[whole].what).__module__ != cls.__module__:
+            raise ValueError(f"two figures are called {whole}")
+        of_paper[whole] = Figure(whole, paper, source, tuple(experiments), caption, cls())
         return cls
 
     return register
 
 
+def _paper_of(module: str) -> str:
+    for paper in papers.papers().values():
+        if paper.figures and (module + ".").startswith(paper.figures + "."):
+            return paper.name
+    raise ValueError(f"no paper names {module} as the module of its figures")
+
+
 def figures(paper: str | None = None, experiment: str | None = None, id: str | None = None) -> list[Figure]:
-    """The figures of a paper, of an experiment, or the one of that name. Raises `BadInput` where there is none."""
-    if paper is not None and paper not in registry.PAPERS:
-        raise BadInput(f"there is no paper {paper!r}{nearest(paper, registry.PAPERS)}")
+    """The figures of a paper, of an experiment, or the one of that name; a name without its paper is understood where
+    it is unique. Raises `BadInput` where there is none."""
+    chosen = [papers.known_paper(paper)] if paper is not None else list(papers.papers().values())
     if experiment is not None:
-        paper = registry.EXPERIMENTS[registry.known(experiment)][0]
+        chosen = [papers.experiments()[papers.known(experiment)]]
     found: list[Figure] = []
-    for name in [paper] if paper else list(dict.fromkeys(p for p, *_ in registry.EXPERIMENTS.values())):
-        importlib.import_module(f"analysis.{name}")
-        found += _REGISTRY.get(name, {}).values()
-    chosen = [f for f in found if experiment is None or experiment in f.experiments]
-    if id is not None:
-        names = [f.id for f in chosen]
-        chosen = [f for f in chosen if f.id == id]
-        if not chosen:
-            raise BadInput(f"there is no figure {id!r}{nearest(id, names)} There are: {', '.join(names) or 'none'}")
-    return chosen
+    for each in chosen:
+        if each.figures:
+            importlib.import_module(each.figures)
+        found += _REGISTRY.get(each.name, {}).values()
+    if experiment is not None:
+        found = [f for f in found if experiment in f.experiments]
+    return found if id is None else [_named(id, found)]
+
+
+def _named(id: str, among: Sequence[Figure]) -> Figure:
+    same = [f for f in among if id in (f.id, f.short)]
+    if len(same) == 1:
+        return same[0]
+    names = [f.id for f in same or among]
+    if same:
+        raise BadInput(f"{id!r} is a figure of several papers; say which: {', '.join(names)}")
+    near = nearest(id, [f.short for f in among]) or nearest(id, names)
+    raise BadInput(f"there is no figure {id!r}{near} There are: {', '.join(names) or 'none'}")
 
 
 @dataclass
@@ -221,7 +248,7 @@ def draw(chosen: Figure, runs: Runs) -> Drawing:
     import matplotlib
 
     matplotlib.use("Agg")
-    from analysis import style
+    from reprod.figures import style
 
     with style.applied():
         return chosen.what.draw(runs)
@@ -248,7 +275,7 @@ def save(chosen: Figure, runs: Runs, drawing: Drawing, folder: Path, endings: st
         "png": {"Software": "reprod", "Title": facts["figure"], **facts},
         "svg": {"Title": facts["figure"], "Description": words, "Date": None},
     }
-    from analysis import style
+    from reprod.figures import style
 
     paths = []
     for ending in endings.split():
@@ -266,7 +293,7 @@ def save(chosen: Figure, runs: Runs, drawing: Drawing, folder: Path, endings: st
 
 def log(chosen: Figure, runs: Runs, paths: Sequence[Path], store: Store) -> None:
     """Keep drawn files in the store, where the MLflow page shows them: caption, claims and runs in the description."""
-    from reprod import tracking
+    from reprod.store import writer
 
     scale = runs.scale if len(runs) else "theory"
     claims = [f"| {c.statement} | {c.published} | {c.ours} | {c.verdict} |" for c in chosen.claims(runs)]
@@ -278,7 +305,7 @@ def log(chosen: Figure, runs: Runs, paths: Sequence[Path], store: Store) -> None
     note += [f"Runs behind it: {', '.join([*links, *more])}"] if links else []
     tags = {"reprod.paper": chosen.paper, "reprod.figure": chosen.id, "reprod.scale": scale,
             "mlflow.note.content": "\n\n".join(filter(None, note))[:8000]}  # fmt: skip
-    tracking.log_figure(store.client, tags, paths, runs.records)
+    writer.log_figure(store.client, tags, paths, runs.records)
 
 
 def _facts(chosen: Figure, runs: Runs, drawing: Drawing) -> Mapping[str, str]:

@@ -9,17 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reprod import plan, pool, registry, tracking
+from reprod import papers
 from reprod.errors import BadInput
-from reprod.store import Store
+from reprod.jobs import plan, pool
+from reprod.store import Store, writer
 
 if TYPE_CHECKING:
-    from analysis.figure import Figure
+    from reprod.figures.figure import Figure
 
 
 def sweep(experiment: str, values: Mapping[str, str], options: pool.Options, again: bool) -> int:
     """Run the grid of `values` under one parent run. 1 if a child failed."""
-    configs = plan.grid(registry.known(experiment), values)
+    configs = plan.grid(papers.known(experiment), values)
     pool.check(options)
     plan.need(configs)
     store = Store()
@@ -30,7 +31,7 @@ def sweep(experiment: str, values: Mapping[str, str], options: pool.Options, aga
     words = " ".join(f"{name}={text}" for name, text in values.items())
     identity = hashlib.sha256(" ".join(sorted(config.digest() for config in configs)).encode()).hexdigest()[:16]
     note = f"Sweep of `{experiment}`: `{words}`\n\n{len(configs)} configurations, {len(made.done)} seeds there before."
-    with tracking.sweep(experiment, f"sweep {experiment} {words}"[:250], identity, note) as parent:
+    with writer.sweep(experiment, f"sweep {experiment} {words}"[:250], identity, note) as parent:
         outcomes = pool.run_all(made.jobs, options, parent_id=parent)
     print(pool.summary(outcomes))
     print(f"parent run {parent}")
@@ -39,8 +40,8 @@ def sweep(experiment: str, values: Mapping[str, str], options: pool.Options, aga
 
 def reproduce(chosen: Sequence[Figure], scale: str, options: pool.Options, out: Path, dry_run: bool) -> int:
     """Run what the figures lack, draw them, check the claims. 1 if something failed or is still missing."""
-    from analysis.claims import check, show
-    from analysis.figure import gather, log, write
+    from reprod.figures.check import check, show
+    from reprod.figures.figure import gather, log, write
 
     configs = plan.figure_configs(chosen, scale)
     pool.check(options)
