@@ -126,7 +126,6 @@ def figures(
 def list_(tracking_uri: Uri = None) -> int:
     """Show papers, experiments and figures, and what the store holds for each."""
     from reprod import papers
-    from reprod.config import SCALES
     from reprod.figures.figure import figures as find
     from reprod.figures.figure import needs
     from reprod.store import Store
@@ -143,7 +142,7 @@ def list_(tracking_uri: Uri = None) -> int:
             print(f"  {name:<22} {(papers.config_class(name).__doc__ or '').strip().splitlines()[0]}  [{held}]")
         for each in find(paper.name):
             states = []
-            for scale in SCALES:
+            for scale in each.scales:
                 have = needs(each.runs(scale), store, index)
                 wanted = sum(len(config.seeds) for config, _ in have.found)
                 states.append(f"{scale} {wanted - sum(len(c.seeds) for c in have.missing)}/{wanted}")

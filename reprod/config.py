@@ -33,7 +33,7 @@ from typing import Any, ClassVar, TypeVar
 
 from reprod.errors import BadInput, nearest
 
-SCALES = ("paper", "small", "smoke")
+SCALES = ("paper", "medium", "small", "smoke")  # from the published settings down to seconds
 
 
 def param(
@@ -61,6 +61,15 @@ def param(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Named:
+    """A run that the user named in a parameter (`training_run=ID`): a finished one of one of these experiments."""
+
+    parameter: str
+    run_id: str
+    experiments: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """What every experiment has. Subclasses set `experiment` and `paper` and add their parameters."""
@@ -68,12 +77,13 @@ class Config:
     experiment: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    aliases: ClassVar[Mapping[str, str]] = {}  # other spellings of a parameter's name, those of the papers' scripts
 
     scale: str = param(
         "paper",
         choices=SCALES,
         identity=False,
-        help="set of defaults: paper settings, small (minutes), smoke (seconds)",
+        help="set of defaults: paper settings, medium (an hour or two), small (minutes), smoke (seconds)",
     )
     seeds: tuple[int, ...] = param((0,), at_least=0, help="seeds; several make one parent run with a child for each")
     data_dir: str = param(
@@ -85,6 +95,10 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_range(field, getattr(self, field.name))
+        if self.scale == "medium" and "medium" not in self.scales:
+            raise BadInput(
+                f"scale=medium: {self.experiment} has none, its paper scale needs no GPU; use paper or small"
+            )
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise BadInput(f"seeds={spell(self.seeds)}: give each seed once, and at least one")
         self.check()
@@ -99,6 +113,11 @@ class Config:
     def unused(self) -> set[str]:
         """Parameters without effect, given the values of the others (`tol` under Euler): left out of the digest."""
         return set()
+
+    def upstream(self) -> tuple[Config | Named, ...]:
+        """What the run builds on: configurations whose finished runs it asks for (`run.upstream(config)`), or runs that
+        the user named. Checked before the run is made."""
+        return ()
 
     def for_seed(self, seed: int) -> Config:
         """The same with one seed. Nothing is checked again: a plan asks for thousands of these."""
@@ -143,10 +162,14 @@ C = TypeVar("C", bound=Config)
 def resolve(cls: type[C], values: Mapping[str, str], *, check: bool = True) -> C:
     """Text to a typed `Config`: what the user typed, over the scale's defaults, over the paper's."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    for name in values:
+    typed: dict[str, Any] = {}
+    for given, text in values.items():
+        name = cls.aliases.get(given, given)
         if name not in fields:
-            raise BadInput(f"{cls.experiment} has no parameter {name!r}{nearest(name, fields)}")
-    typed = {name: _parse(cls, name, text) for name, text in values.items()}
+            raise BadInput(f"{cls.experiment} has no parameter {given!r}{nearest(given, [*fields, *cls.aliases])}")
+        if name in typed:
+            raise BadInput(f"{cls.experiment}: {name} is given twice, once as {given}")
+        typed[name] = _parse(cls, name, text)
     scale = typed.get("scale", "paper")
     _check_range(fields["scale"], scale)
     settings = {**cls.scales.get(scale, {}), **typed}

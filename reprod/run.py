@@ -25,13 +25,16 @@ A run with one seed is its own only child, so an experiment is written once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reprod.config import Config
-from reprod.errors import Diverged
+from reprod.config import Config, Named
+from reprod.errors import BadInput, Diverged
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass
@@ -44,20 +47,49 @@ class Array:
     about: str = ""
 
 
-class Run:
-    """A run in memory: `metrics[name]` is a list of (step, value), `arrays[name]` an `Array`."""
+@dataclass
+class Table:
+    """A table with its meaning: column names and words stand in it, not numbers that a reader must decode. `units`
+    maps columns to units."""
 
-    def __init__(self, config: Config, *, seed: int | None = None):
+    frame: pd.DataFrame
+    units: Mapping[str, str] = field(default_factory=dict)
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The finished run that another builds on: its parameters, its arrays and tables, and where it comes from in
+    words. `array(name)` raises `FileNotFoundError` for one that it does not have."""
+
+    config: Any
+    array: Callable[[str], np.ndarray]
+    table: Callable[[str], pd.DataFrame]
+    origin: str
+
+
+Lookup = Callable[["Config | Named"], "Upstream | None"]
+
+
+class Run:
+    """A run in memory: `metrics[name]` is a list of (step, value), `arrays[name]` an `Array`, `tables[name]` a `Table`.
+
+    `lookup` finds the finished runs that others build on; without it they are computed.
+    """
+
+    def __init__(self, config: Config, *, seed: int | None = None, lookup: Lookup | None = None):
         self.config = config
         self.seed = config.seeds[0] if len(config.seeds) == 1 else seed
         self.metrics: dict[str, list[tuple[int, float]]] = {}
         self.arrays: dict[str, Array] = {}
+        self.tables: dict[str, Table] = {}
         self.models: dict[str, Any] = {}
         self.datasets: list[dict[str, Any]] = []
         self.notes: dict[str, str] = {}
         self.failure: str | None = None
         self.diverged = False
         self._children: list[Run] | None = None
+        self._lookup = lookup
 
     # -- what an experiment calls ---------------------------------------------------------------------------------
 
@@ -73,6 +105,25 @@ class Run:
         """A full-resolution curve, trace or table. `axes` has one word per dimension; float64 becomes float32 unless
         `exact`. Names may hold slashes."""
         self.arrays[name] = as_array(values, axes, unit, about, exact)
+
+    def table(self, name: str, frame: pd.DataFrame, *, units: Mapping[str, str] | None = None, about: str = "") -> None:
+        """A table of results: one row per thing, columns named, numbers exact, words as words. The index is not kept.
+        `units` names the unit of columns that have one."""
+        self.tables[name] = as_table(frame, units, about)
+
+    def upstream(self, wanted: Config | Named) -> Upstream:
+        """The finished run of a configuration with one seed, or the one that the user named: from the store where it
+        is, else computed here, to the same bits. A tag of this run (`upstream`) says which.
+
+        Raises `BadInput` for a named run that is not there.
+        """
+        found = self._lookup(wanted) if self._lookup else None
+        if found is None:
+            if isinstance(wanted, Named):
+                raise BadInput(f"{wanted.parameter}={wanted.run_id}: there is no store here to look into")
+            found = computed(wanted)
+        self.note("upstream", found.origin)
+        return found
 
     def model(self, module: Any, *, arguments: Mapping[str, Any], example: Any, name: str = "model") -> None:
         """A trained `torch.nn.Module`. `type(module)(**arguments)` must rebuild it (arguments are JSON); `example` is
@@ -136,7 +187,40 @@ class Run:
         return None
 
     def _child(self, config: Config) -> Run:
-        return type(self)(config)
+        return type(self)(config, lookup=self._lookup)
+
+
+def computed(config: Config) -> Upstream:
+    """Run an experiment in memory for another that builds on it."""
+    from reprod import papers
+
+    run = Run(config)
+    papers.function(config.experiment)(config, run)
+    if run.failure:
+        raise Diverged(f"the run that this one builds on failed: {run.failure}")
+
+    def array(name: str) -> np.ndarray:
+        if name not in run.arrays:
+            raise FileNotFoundError(f"{config.experiment} keeps no array {name}")
+        return run.arrays[name].values
+
+    def table(name: str) -> pd.DataFrame:
+        if name not in run.tables:
+            raise FileNotFoundError(f"{config.experiment} keeps no table {name}")
+        return run.tables[name].frame
+
+    return Upstream(config, array, table, "computed in this run: the store holds no finished run of these parameters")
+
+
+def as_table(frame: pd.DataFrame, units: Mapping[str, str] | None, about: str) -> Table:
+    import pandas as pd
+
+    frame = pd.DataFrame(frame).reset_index(drop=True)
+    if bad := [c for c in frame.columns if not isinstance(c, str) or not c]:
+        raise TypeError(f"a column of a table needs a name, not {bad[0]!r}")
+    if unknown := set(units or {}) - set(frame.columns):
+        raise ValueError(f"units for columns that the table lacks: {', '.join(sorted(unknown))}")
+    return Table(frame, dict(units or {}), about)
 
 
 def as_array(values: Any, axes: Sequence[str], unit: str, about: str, exact: bool) -> Array:

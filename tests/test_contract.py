@@ -19,6 +19,7 @@ import yaml
 
 from reprod import mlproject, papers
 from reprod.config import parameter_table, resolve, scaled_parameters
+from reprod.figures.claims import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, UNDECIDED, Claim
 from reprod.figures.figure import figures, gather, write
 from reprod.jobs import launch
 from reprod.store import Record, Store
@@ -142,9 +143,30 @@ def test_every_figure_builds_from_the_store(smoke_store: Store, chosen, tmp_path
     assert chosen.source
     again = write(chosen, runs, tmp_path / "again")
     assert again[2].read_bytes() == table.read_bytes(), "the same store gives the same numbers"
+    for finding in chosen.findings(runs):
+        assert finding.statement
+        assert finding.verdict in (UNDECIDED, NOT_COMPARABLE), "runs of seconds decide nothing"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("paper", "chosen"), in_groups(FIGURES))
+def test_every_claim_can_say_no_and_yes(smoke_store: Store, chosen):
+    """On altered runs, or altered samples: for a paper that is wrong, and for one that is right."""
+    runs = gather(chosen, "smoke", smoke_store)
     for claim in chosen.claims(runs):
-        assert claim.statement
-        assert claim.verdict in ("reproduced", "not reproduced", "too few runs", "not comparable at this scale")
+        if not isinstance(claim, Claim):  # TRANSITION
+            continue
+        scale = "theory" if not len(runs) else claim.scales[0]
+        for change, made, verdict in (
+            (claim.refuted_by, claim.refuted, NOT_REPRODUCED),
+            (claim.confirmed_by, claim.confirmed, REPRODUCED),
+        ):
+            if change is None:
+                other = made()
+            else:
+                other = next(c for c in chosen.claims(change(runs)) if c.name == claim.name)
+            found = other.judge(scale)
+            assert found.verdict == verdict, f"{claim.name}: {found.ours} ({found.reason})"
 
 
 def test_a_figure_without_its_runs_says_which_and_how(store_uri: str):

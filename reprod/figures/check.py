@@ -8,7 +8,8 @@ import math
 from collections.abc import Sequence
 
 from reprod.errors import BadInput
-from reprod.figures.figure import TOO_FEW, Claim, Figure, gather, needs
+from reprod.figures.claims import Finding
+from reprod.figures.figure import Figure, gather, needs
 from reprod.store import Store
 
 
@@ -18,7 +19,7 @@ class Row:
 
     paper: str
     figure: str
-    claim: Claim
+    claim: Finding
 
 
 def check(chosen: Sequence[Figure], scale: str, store: Store) -> list[Row]:
@@ -26,15 +27,15 @@ def check(chosen: Sequence[Figure], scale: str, store: Store) -> list[Row]:
     index: dict = {}
     rows = []
     for each in chosen:
-        if not hasattr(each.what, "claims"):
+        if not each.claiming:
             continue
         try:
-            found = each.claims(gather(each, scale, store, index))
+            found = each.findings(gather(each, scale, store, index))
         except BadInput:
             have = needs(each.runs(scale), store, index)
             lacking = sum(len(config.seeds) for config in have.missing)
             reason = f"{lacking} runs are missing: reprod reproduce --figure {each.id} --scale {scale}"
-            found = [Claim(each.id, each.caption, each.source, "", "", TOO_FEW, reason=reason)]
+            found = each.unchecked(reason)
         rows += [Row(each.paper, each.id, claim) for claim in found]
     return rows
 
@@ -62,7 +63,7 @@ def to_json(rows: Sequence[Row], scale: str) -> str:
     )
 
 
-def _plain(claim: Claim) -> dict:
+def _plain(claim: Finding) -> dict:
     fields = dataclasses.asdict(claim)
     low, high = claim.interval
     fields["value"] = claim.value if math.isfinite(claim.value) else None

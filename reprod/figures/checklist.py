@@ -36,7 +36,7 @@ def _of(store: Store, paper: str) -> Iterator[str]:
     if not done:
         yield f"\nThe store holds no finished run of this paper: `reprod reproduce --paper {paper} --scale small`.\n"
         return
-    drawn = {s: [needs(f.runs(s), store, index).complete for f in figures(paper)] for s in SCALES}
+    drawn = {s: [needs(f.runs(s), store, index).complete for f in figures(paper) if s in f.scales] for s in SCALES}
     complete = ", ".join(f"{sum(there)} of {len(there)} at scale {scale}" for scale, there in drawn.items())
     for title, rows in _sections(paper, names, runs, done, complete):
         yield f"\n## {title}\n"

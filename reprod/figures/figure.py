@@ -32,17 +32,16 @@ import pandas as pd
 from reprod import papers
 from reprod.config import Config
 from reprod.errors import BadInput, nearest
+from reprod.figures.claims import NOT_COMPARABLE, UNDECIDED, Finding, check_unique
+from reprod.figures.claims import NOT_REPRODUCED as NOT_REPRODUCED  # TRANSITION
+from reprod.figures.claims import REPRODUCED as REPRODUCED  # TRANSITION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
 
     from reprod.store import Record, Store
 
-# Verdicts of a claim
-REPRODUCED = "reproduced"
-NOT_REPRODUCED = "not reproduced"
-TOO_FEW = "too few runs"
-NOT_COMPARABLE = "not comparable at this scale"
+TOO_FEW = "too few runs"  # TRANSITION
 
 
 @dataclass
@@ -127,11 +126,49 @@ class Figure:
         """The id without its paper."""
         return self.id.partition(".")[2]
 
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """The scales at which it can be drawn: all but `medium`, which only figures have that say so."""
+        return getattr(self.what, "scales", ("paper", "small", "smoke"))
+
     def runs(self, scale: str) -> list[Config]:
+        if scale not in self.scales:
+            raise BadInput(f"{self.id} has no scale {scale}; it has {', '.join(self.scales)}")
         return self.what.runs(scale)
 
-    def claims(self, runs: Runs) -> list[Claim]:
-        return self.what.claims(runs) if hasattr(self.what, "claims") else []
+    @property
+    def claiming(self) -> bool:
+        return hasattr(self.what, "claims")
+
+    def claims(self, runs: Runs) -> list[Any]:
+        """What the paper says, with our samples. Raises `BadInput` for two of the same name."""
+        found = list(self.what.claims(runs)) if self.claiming else []
+        check_unique(found, self.id)
+        return found
+
+    def findings(self, runs: Runs) -> list[Finding]:
+        """The claims, judged."""
+        scale = runs.scale if len(runs) else "theory"
+        judged = [legacy(c, scale) if isinstance(c, Claim) else c.judge(scale) for c in self.claims(runs)]
+        return [f if f.run_ids else replace(f, run_ids=runs.ids) for f in judged]
+
+    def unchecked(self, reason: str) -> list[Finding]:
+        """One row that says why there is no verdict: runs are missing, an array is damaged."""
+        if not self.claiming:
+            return []
+        row = Finding("all claims", self.caption, self.source, "", "", "", UNDECIDED, reason=reason)
+        return [row]
+
+
+def legacy(claim: Claim, scale: str) -> Finding:
+    """TRANSITION, until every claim is of a kind: a verdict that its figure computed itself."""
+    verdict, reason = claim.verdict, claim.reason
+    if verdict == TOO_FEW:
+        verdict = UNDECIDED
+    elif scale == "smoke":
+        verdict, reason = NOT_COMPARABLE, "scale smoke only proves that the code works"
+    return Finding(claim.name, claim.statement, claim.source, claim.published, "", claim.ours, verdict, claim.value,
+                   claim.interval, claim.n, reason, None, claim.run_ids)  # fmt: skip
 
 
 _REGISTRY: dict[str, dict[str, Figure]] = {}
@@ -206,6 +243,8 @@ class Needs:
 
 def needs(configs: Sequence[Config], store: Store, index: dict[str, dict[str, list[Record]]] | None = None) -> Needs:
     """Look up every seed of every configuration. A seed that failed (diverged) counts as done, but not as a result."""
+    from reprod.store.reader import seed_state
+
     index = {} if index is None else index
     result = Needs()
     for config in configs:
@@ -213,16 +252,14 @@ def needs(configs: Sequence[Config], store: Store, index: dict[str, dict[str, li
             index[config.experiment] = store.by_digest(config.experiment)
         records, lacking = [], []
         for seed in config.seeds:
-            of_seed = index[config.experiment].get(config.for_seed(seed).digest(), [])
-            finished = [r for r in of_seed if r.status == "FINISHED"]
-            failed = [r for r in of_seed if r.tags.get("reprod.outcome") == "diverged"]
-            if finished:
-                records.append(finished[0])
-            elif failed:
-                result.failed.append(failed[0])
+            state, record = seed_state(config, seed, index[config.experiment])
+            if state == "done" and record is not None:
+                records.append(record)
+            elif state == "failed" and record is not None:
+                result.failed.append(record)
             else:
                 lacking.append(seed)
-                result.unfinished += of_seed[:1]
+                result.unfinished += [record] if record else []
         result.found.append((config, records))
         if lacking:
             result.missing.append(replace(config, seeds=tuple(lacking)))
@@ -296,7 +333,7 @@ def log(chosen: Figure, runs: Runs, paths: Sequence[Path], store: Store) -> None
     from reprod.store import writer
 
     scale = runs.scale if len(runs) else "theory"
-    claims = [f"| {c.statement} | {c.published} | {c.ours} | {c.verdict} |" for c in chosen.claims(runs)]
+    claims = [f"| {c.statement} | {c.published} | {c.ours} | {c.verdict} |" for c in chosen.findings(runs)]
     head = ["| claim | published | ours | verdict |", "|---|---|---|---|"] if claims else []
     links = [f"[{r.name}](#/experiments/{r.entity.info.experiment_id}/runs/{r.id})" for r in runs.records[:50]]
     more = [f"and {len(runs.records) - 50} more"] if len(runs.records) > 50 else []

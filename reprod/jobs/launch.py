@@ -91,6 +91,7 @@ def _run(name: str, values: Mapping[str, str]) -> int:
 def execute(config: Config, *, resume: str | None = None, parent_id: str | None = None) -> int:
     """Run an experiment in this process and record it. Returns the exit status; `BadInput` leaves no run behind."""
     config.prepare()
+    _check_upstream(config)
     from reprod import training
     from reprod.store import writer
 
@@ -101,6 +102,17 @@ def execute(config: Config, *, resume: str | None = None, parent_id: str | None 
         function(config, run)
     _report(run)
     return FAILED if run.failure else OK
+
+
+def _check_upstream(config: Config) -> None:
+    """What the run builds on is there, or can be computed here. Raises `BadInput`."""
+    for seed in config.seeds:
+        for wanted in config.for_seed(seed).upstream():
+            from reprod.store.connection import connect
+            from reprod.store.reader import lookup
+
+            if lookup(connect(), wanted) is None and isinstance(wanted, Config):
+                wanted.prepare()
 
 
 def resume(run_id: str, *, entry: str | None = None) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from reprod import papers
 from reprod.config import Config, kind_of, resolve
+from reprod.store.reader import seed_state
 
 if TYPE_CHECKING:
     from reprod.store import Record, Store
@@ -73,8 +74,6 @@ def unique(configs: Iterable[Config]) -> list[Config]:
 
 def make(configs: Sequence[Config], store: Store, *, again: bool = False) -> Plan:
     """Compare configurations with the store. `again` runs also what is finished."""
-    from reprod.store.liveness import alive
-
     plan, index = Plan(), Index()
     for config in unique(configs):
         if again:
@@ -84,18 +83,11 @@ def make(configs: Sequence[Config], store: Store, *, again: bool = False) -> Pla
             index[config.experiment] = store.by_digest(config.experiment)
         missing = []
         for seed in config.seeds:
-            same = index[config.experiment].get(config.for_seed(seed).digest(), [])
-            finished = [record for record in same if record.status == "FINISHED"]
-            diverged = [record for record in same if record.tags.get("reprod.outcome") == "diverged"]
-            active = [record for record in same if record.status == "RUNNING" and alive(record.tags)]
-            if finished:
-                plan.done.append(finished[0])
-            elif active:
-                plan.running.append(active[0])
-            elif diverged:
-                plan.failed.append(diverged[0])
-            else:
+            state, record = seed_state(config, seed, index[config.experiment])
+            if state == "missing" or record is None:
                 missing.append(seed)
+            else:
+                {"done": plan.done, "running": plan.running, "failed": plan.failed}[state].append(record)
         if missing:
             plan.jobs.append(_job(replace(config, seeds=tuple(missing)), index[config.experiment]))
     return plan

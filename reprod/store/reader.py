@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,13 @@ import numpy as np
 import pandas as pd
 
 from reprod import papers
-from reprod.config import Config, from_spelled
+from reprod.config import Config, Named, from_spelled
 from reprod.errors import BadInput
+from reprod.run import Upstream
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowEntity
+    from mlflow.tracking import MlflowClient
     from torch import nn
 
 
@@ -63,7 +66,9 @@ class Record:
 
     @property
     def digest(self) -> str:
-        return self.tags.get("reprod.digest", "")
+        """The identity of the run: of its recorded parameters, read with today's table, so that a run stays found when
+        a parameter is added. Raises `BadInput` where they cannot be read."""
+        return self.config.digest()
 
     @property
     def parent_id(self) -> str | None:
@@ -84,10 +89,11 @@ class Record:
 
     @cached_property
     def config(self) -> Any:
-        """The typed parameters (a `Config` of the experiment). Raises `BadInput` for a run that reprod did not make."""
+        """The typed parameters (a `Config` of the experiment). Raises `BadInput` for a run that reprod did not make,
+        or whose parameters it cannot read."""
         if "reprod.config" not in self.tags:
             raise BadInput(f"run {self.id} was not made by reprod")
-        return from_spelled(papers.config_class(self.experiment), json.loads(self.tags["reprod.config"]))
+        return _read_config(self.id, self.experiment, self.tags["reprod.config"])
 
     @property
     def seed(self) -> int | None:
@@ -99,12 +105,66 @@ class Record:
         return self.store.artifact(self.entity, artifact)
 
     def array(self, name: str) -> np.ndarray:
-        """An array, memory-mapped."""
-        return np.load(self.path(f"arrays/{name}.npy"), mmap_mode="r", allow_pickle=False)
+        """An array, memory-mapped. Raises `BadInput`, with the run's id and the remedy, where it is missing, damaged,
+        or not what was recorded."""
+        path = self._checked(f"arrays/{name}.npy")
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise BadInput(self._broken(path, f"is no array ({error})")) from error
 
     def array_meaning(self, name: str) -> dict[str, Any]:
         """Shape, dtype, axes, unit and description of an array."""
-        return json.loads(self.path(f"arrays/{name}.json").read_text())
+        return self._meaning(f"arrays/{name}.json")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table, with the columns and types that the experiment gave. Raises `BadInput` as `array` does."""
+        path, kinds = self._checked(f"tables/{name}.csv"), self._meaning(f"tables/{name}.json")["columns"]
+        words = {column for column, kind in kinds.items() if kind in ("object", "str", "string")}
+        try:
+            frame = pd.read_csv(
+                path, dtype={c: str if c in words else kind for c, kind in kinds.items()}, keep_default_na=False,
+                na_values={c: [""] for c in kinds if c not in words}, float_precision="round_trip",
+            )  # fmt: skip
+        except (ValueError, OSError) as error:
+            raise BadInput(self._broken(path, f"is not the table that was recorded ({error})")) from error
+        return frame
+
+    def tables(self) -> list[str]:
+        """The names of the run's tables."""
+        try:
+            folder = self.path("tables")
+        except FileNotFoundError:
+            return []
+        return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.csv"))
+
+    def _meaning(self, artifact: str) -> dict[str, Any]:
+        try:
+            path = self.path(artifact)
+        except FileNotFoundError:
+            raise BadInput(self._broken(artifact, "is missing")) from None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise BadInput(self._broken(path, f"is damaged ({error})")) from error
+
+    def _checked(self, artifact: str) -> Path:
+        """The path of a file whose sha256 is the one that the run recorded beside it."""
+        try:
+            path = self.path(artifact)
+        except FileNotFoundError:
+            raise BadInput(self._broken(artifact, "is missing")) from None
+        recorded = self._meaning(str(Path(artifact).with_suffix(".json"))).get("sha256", "")
+        if recorded and _sha256_of(path) != recorded:
+            raise BadInput(self._broken(path, "is not what the run recorded (another sha256)"))
+        return path
+
+    def _broken(self, what: str | Path, how: str) -> str:
+        try:
+            remedy = f"`{self.config.command()}` makes such a run again, after `mlflow runs delete --run-id {self.id}`"
+        except BadInput:
+            remedy = f"take the run from a backup or delete it: `mlflow runs delete --run-id {self.id}`"
+        return f"run {self.id} ({self.name}): {what} {how}; {remedy}"
 
     def history(self, metric: str) -> pd.Series:
         """Value by step. After a resume MLflow may hold a step twice: the last one written counts."""
@@ -125,11 +185,11 @@ class Record:
 class Store:
     """A tracking store: `Store()` is the one that `MLFLOW_TRACKING_URI` names."""
 
-    def __init__(self, uri: str | None = None):
-        from reprod.store.connection import connect, tracking_uri
+    def __init__(self, uri: str | None = None, *, client: MlflowClient | None = None):
+        from reprod.store.connection import connect
 
-        self.client = connect(uri)
-        self.uri = tracking_uri()
+        self.client = client or connect(uri)
+        self.uri = self.client.tracking_uri
 
     def get(self, run_id: str) -> Record:
         from mlflow.exceptions import MlflowException
@@ -161,16 +221,26 @@ class Store:
                 return
 
     def find(self, config: Config) -> Record | None:
-        """The newest finished run of this configuration."""
-        found = self.search(config.experiment, extra=f"tags.`reprod.digest` = '{config.digest()}'")
-        return next((record for record in found if record.status == "FINISHED"), None)
+        """The newest finished run of this configuration (with one seed)."""
+        same = self.by_digest(config.experiment).get(config.digest(), [])
+        return next((record for record in same if record.status == "FINISHED"), None)
 
     def by_digest(self, experiment: str) -> dict[str, list[Record]]:
-        """All runs of an experiment, newest first, by the digest of their configuration."""
+        """All runs of an experiment that can be read, newest first, by the digest of their configuration."""
         index = defaultdict(list)
-        for record in self.search(experiment):
+        for record in self.readable(self.search(experiment)):
             index[record.digest].append(record)
         return dict(index)
+
+    def readable(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Those whose parameters can be read; the others are named, once, and passed over."""
+        for record in records:
+            try:
+                record.config  # noqa: B018
+            except BadInput as error:
+                _complain(str(error))
+            else:
+                yield record
 
     def children(self, run_id: str) -> list[Record]:
         return self.search(extra=f"tags.`mlflow.parentRunId` = '{run_id}'")
@@ -210,6 +280,71 @@ class Store:
         fetched.replace(kept)
         shutil.rmtree(partial, ignore_errors=True)
         return kept
+
+
+def seed_state(config: Config, seed: int, runs: Mapping[str, list[Record]]) -> tuple[str, Record | None]:
+    """What the store knows of one seed: `done` (finished), `running` (somebody is at it), `failed` (it diverged, and
+    would again) or `missing`, with the newest run that says so. `runs` is `Store.by_digest` of the experiment.
+
+    A `missing` seed may have a run all the same: one that was stopped or died, which can be resumed.
+    """
+    from reprod.store.liveness import alive
+
+    same = runs.get(config.for_seed(seed).digest(), [])
+    states = {
+        "done": lambda r: r.status == "FINISHED",
+        "running": lambda r: r.status == "RUNNING" and alive(r.tags),
+        "failed": lambda r: r.tags.get("reprod.outcome") == "diverged",
+    }
+    for state, holds in states.items():
+        if found := next((record for record in same if holds(record)), None):
+            return state, found
+    return "missing", same[0] if same else None
+
+
+def lookup(client: MlflowClient, wanted: Config | Named) -> Upstream | None:
+    """The finished run that another builds on, if the store has it. Raises `BadInput` for a named one that is not there
+    or is not what is needed."""
+    store = Store(client=client)
+    if isinstance(wanted, Named):
+        found: Record | None = store.get(wanted.run_id)
+        assert found is not None
+        if found.experiment not in wanted.experiments or found.status != "FINISHED" or found.seed is None:
+            raise BadInput(
+                f"{wanted.parameter}={wanted.run_id}: that is no finished {' or '.join(wanted.experiments)} of one seed"
+            )
+    else:
+        found = store.find(wanted)
+    if found is None:
+        return None
+    return Upstream(found.config, lambda name: np.asarray(found.array(name)), found.table, f"run {found.id}")
+
+
+@cache
+def _complain(sentence: str) -> None:
+    print(f"reprod: {sentence}; passed over", file=sys.stderr)
+
+
+@lru_cache(maxsize=100_000)
+def _read_config(run_id: str, experiment: str, text: str) -> Config:
+    try:
+        return from_spelled(papers.config_class(experiment), json.loads(text))
+    except (BadInput, ValueError, AttributeError, TypeError) as error:
+        raise BadInput(f"run {run_id} has parameters that cannot be read ({error})") from None
+
+
+_SUMS: dict[tuple[str, int, int], str] = {}
+
+
+def _sha256_of(path: Path) -> str:
+    """Computed once for each state of a file."""
+    from reprod.store.checkpoints import sha256
+
+    found = path.stat()
+    key = str(path), found.st_mtime_ns, found.st_size
+    if key not in _SUMS:
+        _SUMS[key] = sha256(path)
+    return _SUMS[key]
 
 
 def runs(experiment: str, *, uri: str | None = None, status: str | None = "FINISHED") -> pd.DataFrame:

@@ -16,8 +16,9 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlflow.entities import RunTag
@@ -26,8 +27,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from reprod import project
 from reprod.config import Config
 from reprod.errors import BadInput, Diverged, Interrupted
-from reprod.run import Run, as_array
-from reprod.store import checkpoints
+from reprod.run import Run, as_array, as_table
+from reprod.store import checkpoints, reader
 from reprod.store.checkpoints import sha256
 from reprod.store.connection import (
     MlflowClient,
@@ -42,12 +43,15 @@ from reprod.store.outbox import Outbox
 from reprod.store.provenance import provenance
 from reprod.training import signals
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class MlflowRun(Run):
     """A `Run` whose calls reach the store. Made by `open_run`."""
 
     def __init__(self, config: Config, *, client: MlflowClient, run_id: str, outbox: Outbox, parent: MlflowRun | None):
-        super().__init__(config)
+        super().__init__(config, lookup=partial(reader.lookup, client))
         self.client = client
         self.run_id = run_id
         self.outbox = outbox
@@ -86,6 +90,21 @@ class MlflowRun(Run):
         }  # fmt: skip
         path.with_suffix(".json").write_text(json.dumps(about_it, indent=1))
         folder = str(Path("arrays", name).parent)
+        self.send("artifact", path=str(path), to=folder)
+        self.send("artifact", path=str(path.with_suffix(".json")), to=folder)
+
+    def table(self, name: str, frame: pd.DataFrame, *, units: Mapping[str, str] | None = None, about: str = "") -> None:
+        table = as_table(frame, units, about)
+        path = self.work / "tables" / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.frame.to_csv(path, index=False, lineterminator="\n")
+        kinds = {column: str(kind) for column, kind in table.frame.dtypes.items()}
+        about_it = {
+            "rows": len(table.frame), "columns": kinds, "units": dict(table.units), "about": about,
+            "sha256": sha256(path),
+        }  # fmt: skip
+        path.with_suffix(".json").write_text(json.dumps(about_it, indent=1))
+        folder = str(Path("tables", name).parent)
         self.send("artifact", path=str(path), to=folder)
         self.send("artifact", path=str(path.with_suffix(".json")), to=folder)
 
@@ -216,6 +235,7 @@ class MlflowRun(Run):
             for run in (self, *(self._children or [])):
                 if isinstance(run, MlflowRun):
                     shutil.rmtree(run.work / "arrays", ignore_errors=True)
+                    shutil.rmtree(run.work / "tables", ignore_errors=True)
                     if run._settled and run.failure is None:
                         shutil.rmtree(run.work, ignore_errors=True)
         return not kept

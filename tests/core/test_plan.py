@@ -15,7 +15,7 @@ from reprod import papers, store
 from reprod.config import resolve
 from reprod.errors import BadInput
 from reprod.jobs import housekeeping, launch, plan, pool
-from reprod.store import writer
+from reprod.store import export, writer
 from tests.core.toy import Toy
 
 

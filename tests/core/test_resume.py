@@ -224,12 +224,12 @@ def _run_until(run: str | None, further: int) -> str:
     """Start, or continue, in a forked process that kills itself `further` iterations behind its checkpoint."""
     import multiprocessing
 
-    reader, writer = multiprocessing.Pipe()
+    receiver, sender = multiprocessing.Pipe()
 
     def body() -> None:
         config = resolve(Toy, {"niter": "60", "checkpoint_every": "3"})
         opened = writer.open_run(config, resume=run)
-        writer.send(opened.run_id)
+        sender.send(opened.run_id)
         saved = opened.restore()
         from dataclasses import replace
 
@@ -243,4 +243,4 @@ def _run_until(run: str | None, further: int) -> str:
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
-    return reader.recv()
+    return receiver.recv()

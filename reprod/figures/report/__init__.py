@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +19,8 @@ from reprod import __version__, project
 from reprod import papers as papers_
 from reprod.config import SCALES, Config
 from reprod.errors import BadInput
-from reprod.figures.figure import (
-    NOT_COMPARABLE,
-    NOT_REPRODUCED,
-    REPRODUCED,
-    TOO_FEW,
-    Claim,
-    Figure,
-    Runs,
-    draw,
-    figures,
-    gather,
-    needs,
-    save,
-)
+from reprod.figures.claims import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, UNDECIDED, Finding
+from reprod.figures.figure import Figure, Runs, draw, figures, gather, needs, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
@@ -41,7 +29,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 LARGEST_SVG = 200_000  # bytes; a larger figure is shown as PNG
-VERDICTS = {REPRODUCED: "yes", NOT_REPRODUCED: "no", TOO_FEW: "few", NOT_COMPARABLE: "other"}  # verdict -> style
+VERDICTS = {REPRODUCED: "yes", NOT_REPRODUCED: "no", UNDECIDED: "few", NOT_COMPARABLE: "other"}  # verdict -> style
 
 
 @dataclass
@@ -51,7 +39,7 @@ class Shown:
     figure: Figure
     scale: str
     runs: Runs | None = None
-    claims: list[Claim] = field(default_factory=list)
+    claims: list[Finding] = field(default_factory=list)
     image: str = ""
     size: tuple[int, int] = (0, 0)
     alt: str = ""
@@ -146,7 +134,7 @@ def build(store: Store, out: Path, *, scale: str | None = None, paper: str | Non
 
 def largest_scale(chosen: Figure, store: Store, index: dict) -> str:
     """The largest scale for which all runs are there; `small` where there is none."""
-    return next((scale for scale in SCALES if needs(chosen.runs(scale), store, index).complete), "small")
+    return next((scale for scale in chosen.scales if needs(chosen.runs(scale), store, index).complete), "small")
 
 
 def show(chosen: Figure, scale: str, store: Store, index: dict, folder: Path) -> Shown:
@@ -158,15 +146,14 @@ def show(chosen: Figure, scale: str, store: Store, index: dict, folder: Path) ->
     if not have.complete:
         result.missing = have.missing
         lacking = sum(len(config.seeds) for config in have.missing)
-        result.held = ", ".join(f"{s} {_held(chosen, s, store, index)}" for s in SCALES)
-        if hasattr(chosen.what, "claims"):
-            reason = f"{lacking} run{'s are' if lacking > 1 else ' is'} missing at scale {scale}"
-            result.claims = [Claim("runs", chosen.caption, chosen.source, "", "", TOO_FEW, reason=reason)]
+        result.held = ", ".join(f"{s} {_held(chosen, s, store, index)}" for s in chosen.scales)
+        reason = f"{lacking} run{'s are' if lacking > 1 else ' is'} missing at scale {scale}"
+        result.claims = chosen.unchecked(reason)
         return result
     result.runs = gather(chosen, scale, store, index)
     try:
         drawing = draw(chosen, result.runs)
-        result.claims = [_judged(claim, result) for claim in chosen.claims(result.runs)]
+        result.claims = chosen.findings(result.runs)
     except Exception as error:  # one figure that cannot be drawn must not cost the site
         result.error = f"{type(error).__name__}: {error}"
         return result
@@ -181,13 +168,6 @@ def show(chosen: Figure, scale: str, store: Store, index: dict, folder: Path) ->
     result.size = _size(picture)
     result.files = {path.suffix[1:].upper(): f"{folder.name}/{path.name}" for path in (picture, pdf, table)}
     return result
-
-
-def _judged(claim: Claim, shown: Shown) -> Claim:
-    """A run of seconds neither proves a claim nor refutes it."""
-    if shown.level != "smoke" or claim.verdict == TOO_FEW:
-        return claim
-    return replace(claim, verdict=NOT_COMPARABLE, reason="scale smoke only proves that the code works")
 
 
 def _held(chosen: Figure, scale: str, store: Store, index: dict) -> str:
