@@ -145,7 +145,7 @@ def test_every_figure_builds_from_the_store(smoke_store: Store, chosen, tmp_path
     assert again[2].read_bytes() == table.read_bytes(), "the same store gives the same numbers"
     for finding in chosen.findings(runs):
         assert finding.statement
-        assert finding.verdict in (UNDECIDED, NOT_COMPARABLE), "runs of seconds decide nothing"
+        assert finding.verdict in (UNDECIDED, NOT_COMPARABLE) or not len(runs), "runs of seconds decide nothing"
 
 
 @pytest.mark.timeout(600)

@@ -142,7 +142,7 @@ class Figure:
 
     def claims(self, runs: Runs) -> list[Any]:
         """What the paper says, with our samples. Raises `BadInput` for two of the same name."""
-        found = list(self.what.claims(runs)) if self.claiming else []
+        found = list(self.what.claims(runs)) if self.claiming else []  # type: ignore[attr-defined]
         check_unique(found, self.id)
         return found
 
