@@ -326,8 +326,7 @@ def status(
     for run_id in housekeeping.orphans(store):
         state = "orphan"
         if repair:
-            store.client.set_tag(run_id, "reprod.failure", "made by `mlflow run`, never started")
-            store.client.set_terminated(run_id, "FAILED")
+            housekeeping.repair_orphan(store, run_id)
             state = "repaired"
         counts[state] += 1
         print(f"{state:<9} {run_id}  made by `mlflow run`, which never started it (or is starting it now)")
