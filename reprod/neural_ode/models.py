@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from reprod.neural_ode import solvers
 from reprod.neural_ode.solvers import SOLVERS, Evaluations, Field, SolverSetting
+from reprod.training import torch_stream
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -295,7 +296,7 @@ NETWORKS: dict[str, Callable[..., OdeClassifier]] = {
 def initialise(model: nn.Module, generator: torch.Generator | None, init: str = "kaiming", scale: float = 0.02) -> None:
     """Draw every weight of the model, the classifier's included, and set every bias to zero. `scale` is the standard
     deviation or gain of the inits other than kaiming."""
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = generator or torch_stream(0, "init")
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.zero_()
