@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +37,9 @@ def _train(config: GeomnistDynamics | CifarDynamics, run: Run) -> None:
         run.dataset(
             source.name, split=split, source=source.source, digest=source.digest(split), size=len(y), shape=shape
         )
-    R, T, every = config.trials, config.iterations, config.eval_every
+    R, T, every = config.networks, config.iterations, config.eval_every
     ensemble = trials.build(
-        examples, classes=config.classes, trials=R, iterations=T, lr=config.lr, seed=config.seeds[0],
+        examples, classes=config.classes, trials=R, iterations=T, lr=config.learning_rate, seed=config.seeds[0],
         head=config.head == "orthogonal", dtype=config.dtype,
     )  # fmt: skip
     evaluated = np.unique(np.append(np.arange(0, T + 1, every), T))
@@ -86,12 +85,12 @@ def _report(
     evaluated: np.ndarray, loss: np.ndarray, accuracy: np.ndarray, images: np.ndarray,
 ) -> None:  # fmt: skip
     before = "before the update of that iteration"
-    run.array("logits", ensemble.logits, axes=("trial", "iteration", "class"), about=f"of the drawn sample, {before}")
-    run.array("labels", labels, axes=("trial", "iteration"), about="training label (corrupted, if so) of the sample")
-    run.array("samples", ensemble.samples, axes=("trial", "iteration"), about="index of the drawn sample")
+    run.array("logits", ensemble.logits, axes=("network", "iteration", "class"), about=f"of the drawn sample, {before}")
+    run.array("labels", labels, axes=("network", "iteration"), about="training label (corrupted, if so) of the sample")
+    run.array("samples", ensemble.samples, axes=("network", "iteration"), about="index of the drawn sample")
     run.array("evaluated", evaluated, axes=("evaluation",), unit="iteration", about="updates done at each evaluation")
-    run.array("val_loss", loss, axes=("evaluation", "trial"), unit="nats", about="mean validation cross-entropy")
-    run.array("val_accuracy", accuracy, axes=("evaluation", "trial"), about="validation accuracy")
+    run.array("val_loss", loss, axes=("evaluation", "network"), unit="nats", about="mean validation cross-entropy")
+    run.array("val_accuracy", accuracy, axes=("evaluation", "network"), about="validation accuracy")
     seen = np.mean([cross_entropy(z, y) for z, y in zip(ensemble.logits, labels, strict=True)], axis=0)
     run.array(
         "train_loss", seen, axes=("iteration",), unit="nats", about="cross-entropy of the samples, mean of trials"
@@ -110,41 +109,16 @@ def _report(
         "estimate/empty_cells": float((count == 0).mean()),
     }
     run.log(config.iterations, {name: float(value) for name, value in measured.items()})
-    networks = LeNets(config.trials, config.classes, config.channels)
+    networks = LeNets(config.networks, config.classes, config.channels)
     with torch.no_grad():
         networks.weights.copy_(torch.from_numpy(ensemble.weights))
         if ensemble.heads.size:
             networks.get_buffer("heads").copy_(torch.from_numpy(ensemble.heads))
-    arguments = {"trials": config.trials, "classes": config.classes, "channels": config.channels}
+    arguments = {"trials": config.networks, "classes": config.classes, "channels": config.channels}
     run.model(networks, arguments=arguments, example=torch.from_numpy(images[:2].astype(np.float32)))
 
 
 # -- the LE-ODE ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Class means (T, K, K) of a training, and where they come from."""
-
-    means: np.ndarray
-    origin: str
-
-
-def measured(config: LeOdeSimulation, run: Run) -> Measured:
-    """Class means of one seed's training: from the store where it has it, trained here otherwise."""
-    from reprod.store.writer import MlflowRun
-
-    if config.training_run != "auto" or isinstance(run, MlflowRun):  # a run in memory has no store to look into
-        from reprod.store import Store
-
-        store = Store()
-        found = store.find(config.training()) if config.training_run == "auto" else store.get(config.training_run)
-        if found is not None:
-            return Measured(np.asarray(found.array("class_means")), f"run {found.id}")
-    here = Run(config.training())
-    train(here.config, here)  # type: ignore[arg-type]
-    about = "trained in this run: the store holds no finished run of these parameters"
-    return Measured(here.arrays["class_means"].values, about)
 
 
 def simulate(config: LeOdeSimulation, run: Run) -> None:
@@ -153,9 +127,9 @@ def simulate(config: LeOdeSimulation, run: Run) -> None:
 
 
 def _simulate(config: LeOdeSimulation, run: Run) -> None:
-    source = measured(config, run)
-    run.note("training", source.origin)
-    means = estimate.filled(source.means)
+    (training,) = config.upstream()
+    real_means = run.upstream(training).array("class_means")
+    means = estimate.filled(real_means)
     K = means.shape[1]
     A, B = estimate.ESTIMATORS[config.estimator](means, config.baseline)
     alpha, beta = (estimate.rate(integral, config.window) for integral in (A, B))
@@ -163,7 +137,7 @@ def _simulate(config: LeOdeSimulation, run: Run) -> None:
     integrals = np.stack([A, B, alpha, beta])
     run.array("strengths", integrals, axes=("quantity", "iteration"), about="A, B, alpha, beta", exact=True)
     run.array(
-        "real", source.means, axes=("iteration", "class", "logit"), about="class means that are imitated", exact=True
+        "real", real_means, axes=("iteration", "class", "logit"), about="class means that are imitated", exact=True
     )
     if config.start == "measured":
         starts = means[:1]
@@ -185,7 +159,7 @@ def _simulate(config: LeOdeSimulation, run: Run) -> None:
             row[:] = flow(start)
         run.array("solutions", solutions, axes=("simulation", *axes), about="class means of each simulation")
     tail = slice(-estimate.TAIL, None)
-    shape_now, shape_real = mean[tail, 0].mean(axis=0), source.means[tail, 0]
+    shape_now, shape_real = mean[tail, 0].mean(axis=0), real_means[tail, 0]
     real = np.nanmean(shape_real, axis=0)
     cosine = float(shape_now @ real / (np.linalg.norm(shape_now) * np.linalg.norm(real)))
     values = {f"class0/simulated_{j}": shape_now[j] for j in range(K)} | {f"class0/real_{j}": real[j] for j in range(K)}
