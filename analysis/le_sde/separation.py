@@ -59,9 +59,9 @@ class PhaseTransition:
         )
         for colour, (label, chosen, marker) in zip(style.CYCLE, cases, strict=False):
             ((_, (found, *_)),) = runs.where(**chosen)
-            share = np.asarray(found.array("separable")).mean(axis=1)
+            share = shares(found)
             look = {"color": colour, "ms": 8 if marker == "o" else 4, "mfc": "none" if marker == "o" else colour}
-            axes[2].plot(np.asarray(found.array("exponents")), share, marker + "-", lw=1, label=label, **look)
+            axes[2].plot(share.index, share, marker + "-", lw=1, label=label, **look)
         axes[2].axvline(1, color="black", ls=":", lw=0.9)
         axes[2].set(xlabel="exponent r", ylabel="share linearly separable", ylim=(-0.05, 1.05))
         axes[2].legend(loc="center right")
@@ -90,11 +90,11 @@ class PhaseTransition:
                     crossing,
                     source=source,
                     ids=[record.id],
-                    n=np.asarray(record.array("separable")).shape[1],
+                    n=np.asarray(record.array("ratio")).shape[1],
                 )
             )
-            share = np.asarray(record.array("separable")).mean(axis=1)
-            below, above = float(share[r <= 0.8].mean()), float(share[r >= 1.2].mean())
+            share = shares(record)
+            below, above = float(share[:0.8].mean()), float(share[1.2:].mean())
             rows.append(
                 holds(
                     runs,
@@ -108,7 +108,7 @@ class PhaseTransition:
                 )
             )
         ((_, (record, *_)),) = runs.where(alpha=0.5)
-        share = float(np.asarray(record.array("separable")).mean())
+        share = float(shares(record).mean())
         rows.append(
             holds(
                 runs,
@@ -144,3 +144,8 @@ def times_and_ratios(record: Any) -> tuple[Array, Array, Array]:
     """Times (M,), exponents (E,), median over replicas of gap/spread (E, M)."""
     ratio = np.median(np.asarray(record.array("ratio"), dtype=float), axis=1)
     return np.asarray(record.array("times")), np.asarray(record.array("exponents")), ratio
+
+
+def shares(record: Any) -> pd.Series:
+    """The share of systems that are linearly separable at the end, by exponent."""
+    return record.table("systems").groupby("exponent")["separable"].mean()

@@ -6,8 +6,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
+from reprod.config import spell
 from reprod.run import Run
 from reprod.training import State, loop, stream
 
@@ -134,8 +136,12 @@ def _simulate(config: LeOdeSimulation, run: Run) -> None:
     A, B = estimate.ESTIMATORS[config.estimator](means, config.baseline)
     alpha, beta = (estimate.rate(integral, config.window) for integral in (A, B))
     flow = ode.build(alpha, beta, K, drift=config.drift, integrator=config.integrator)
-    integrals = np.stack([A, B, alpha, beta])
-    run.array("strengths", integrals, axes=("quantity", "iteration"), about="A, B, alpha, beta", exact=True)
+    for name, series, unit, about in (
+        ("A", A, "1", "integral of alpha, as estimated"), ("B", B, "1", "integral of beta, as estimated"),
+        ("alpha", alpha, "1/iteration", "push on the class of the sample"),
+        ("beta", beta, "1/iteration", "push on other classes"),
+    ):  # fmt: skip
+        run.array(name, series, axes=("iteration",), unit=unit, about=about, exact=True)
     run.array(
         "real", real_means, axes=("iteration", "class", "logit"), about="class means that are imitated", exact=True
     )
@@ -175,31 +181,29 @@ def separation(config: LeSdeSeparation, run: Run) -> None:
 
 
 def _separation(config: LeSdeSeparation, run: Run) -> None:
-    ratios, cosine, flags, times = [], [], [], np.empty(0)
+    traces: list[sde.Trace] = []
+    systems = []
     for r in config.exponents:
         trace = sde.simulate(
             config.model, r, alpha=config.alpha, beta=config.beta, sigma=config.sigma, spread=config.spread,
             gap=config.gap, classes=config.classes, samples=config.samples, replicas=config.replicas,
             iterations=config.iterations, rng=stream(config.seeds[0], f"exponent {r}"),
         )  # fmt: skip
-        times = trace.times
-        ratios.append(trace.ratio)
-        cosine.append(trace.cosine)
-        flags.append([sde.separable(features) for features in trace.features])
-    run.array("times", times, axes=("time",), unit="steps", about="when the systems are looked at")
+        traces.append(trace)
+        for replica, features in enumerate(trace.features):
+            ends = {"ratio": trace.ratio[replica, -1], "cosine": trace.cosine[replica, -1]}
+            systems.append({"exponent": r, "replica": replica, **ends, "separable": sde.separable(features)})
+        for t, ratio in zip(trace.times, np.median(trace.ratio, axis=0), strict=True):
+            run.log(int(t), {f"ratio/r_{spell(r)}": float(ratio)})
+    table = pd.DataFrame(systems)
+    for r, share in table.groupby("exponent")["separable"].mean().items():
+        run.log(config.iterations, {f"separable/r_{spell(r)}": float(share)})
+    run.table("systems", table, about="each system at the end: gap over spread, mean cosine of centred class means, "
+              "whether hyperplanes part its classes")  # fmt: skip
+    run.array("times", traces[0].times, axes=("time",), unit="steps", about="when the systems are looked at")
     run.array("exponents", np.array(config.exponents), axes=("exponent",), about="r in alpha = a t^-r", exact=True)
     axes = ("exponent", "replica", "time")
-    run.array(
-        "ratio",
-        np.array(ratios),
-        axes=axes,
-        about="smallest distance of class means over within-class spread",
-        exact=True,
-    )
-    run.array("cosine", np.array(cosine), axes=axes, about="mean cosine of centred class means", exact=True)
-    flags_ = np.array(flags)
-    run.array("separable", flags_, axes=axes[:2], about="linearly separable at the end")
-    for i, r in enumerate(config.exponents):
-        run.log(
-            round(1000 * r), {"ratio/final": float(np.median(ratios[i][:, -1])), "separable": float(flags_[i].mean())}
-        )
+    about = "smallest distance of class means over within-class spread"
+    run.array("ratio", np.stack([trace.ratio for trace in traces]), axes=axes, about=about, exact=True)
+    about = "mean cosine of centred class means"
+    run.array("cosine", np.stack([trace.cosine for trace in traces]), axes=axes, about=about, exact=True)

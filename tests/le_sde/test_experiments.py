@@ -8,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reprod.analysis.le_sde import common, fork, sample_size
@@ -61,7 +62,7 @@ def test_a_measured_start_keeps_the_measured_growth(trained):
     np.testing.assert_allclose(run.arrays["mean"].values[0], real[0])
     assert run.arrays["solutions"].values.shape == (1, 250, 3, 3)
     assert not run.arrays["deviation"].values.any()
-    A, B, alpha, beta = run.arrays["strengths"].values
+    A, B, alpha, beta = (run.arrays[name].values for name in ("A", "B", "alpha", "beta"))
     growth = drift.gaps(run.arrays["mean"].values[-1])[1] / drift.gaps(real[0])[1]
     np.testing.assert_allclose(growth, np.exp((alpha - beta)[1:].sum() / 3), rtol=1e-9)
     assert A.shape == B.shape == (250,)
@@ -102,7 +103,11 @@ def test_separation_at_smoke_scale_shows_the_transition():
     experiment.separation(config, run)
     ratio = np.median(run.arrays["ratio"].values, axis=1)
     assert ratio.shape[0] == 3 and ratio[0, -1] > 100 * ratio[2, -1]
-    assert run.arrays["separable"].values.mean(axis=1)[[0, 2]].tolist() == [1.0, 0.0]
+    systems = run.tables["systems"].frame
+    assert systems.groupby("exponent")["separable"].mean()[[0.6, 1.4]].tolist() == [1.0, 0.0]
+    np.testing.assert_array_equal(systems["ratio"], run.arrays["ratio"].values[:, :, -1].ravel())
+    assert [step for step, _ in run.metrics["ratio/r_0.6"]] == run.arrays["times"].values.tolist()
+    assert run.metrics["separable/r_1.4"] == [(500, 0.0)]
 
 
 # -- parameters -------------------------------------------------------------------------------------------------------
@@ -159,6 +164,9 @@ def test_levels_are_the_published_ones():
 class Record(SimpleNamespace):
     def array(self, name: str) -> np.ndarray:
         return self.arrays[name]
+
+    def table(self, name: str) -> pd.DataFrame:
+        return self.tables[name]
 
 
 @pytest.fixture
@@ -231,9 +239,10 @@ def synthetic(config) -> Record:
         "real": clean, "mean": 0.5 * clean, "deviation": 0.1 * np.abs(clean), "times": np.geomspace(1, 1e4, 30),
         "exponents": np.array([0.6, 0.8, 0.95, 1.05, 1.2]),
         "ratio": np.exp(np.linspace(0, 1, 30) * np.array([3.0, 2, 1, -1, -2])[:, None, None] + np.zeros((5, 2, 30))),
-        "separable": np.repeat([[1.0], [1], [1], [0], [0]], 2, axis=1), "cosine": np.full((5, 2, 30), -0.5),
+        "cosine": np.full((5, 2, 30), -0.5),
     }  # fmt: skip
-    return Record(arrays=arrays, id=config.digest())
+    separable = pd.DataFrame({"exponent": arrays["exponents"], "separable": [True, True, True, False, False]})
+    return Record(arrays=arrays, tables={"systems": separable}, id=config.digest())
 
 
 @pytest.mark.parametrize("id", ["fig1", "fig3", "fig4", "fig5", "sample_size", "separation"])
