@@ -44,6 +44,15 @@ class Dynamics(Config):
     dtype: str = param("float32", choices=("float32", "float64"), help="arithmetic; float64 is the original's")
     checkpoint_every: int = param(2000, at_least=1, identity=False, help="iterations between two checkpoints")
 
+    @property
+    def evaluated_on(self) -> int | None:
+        """So many of the validation images; None where it is all of them."""
+        every_image = self.n_val * self.classes  # type: ignore[attr-defined]
+        return None if self.val_images is None or self.val_images >= every_image else self.val_images
+
+    def unused(self) -> set[str]:
+        return {"val_images"} if self.evaluated_on is None else set()
+
 
 @dataclass(frozen=True, kw_only=True)
 class GeomnistDynamics(Dynamics):

@@ -33,9 +33,9 @@ def load(config: GeomnistDynamics | CifarDynamics) -> Source:
     """Training and validation set of a run; with `val_images`, a random subset of the validation images."""
     found = _cifar(config) if isinstance(config, CifarDynamics) else _geomnist(config)
     e = found.examples
-    if config.val_images is None or config.val_images >= len(e.y_val):
+    if config.evaluated_on is None:
         return found
-    kept = stream(config.data_seed, "validation subset").permutation(len(e.y_val))[: config.val_images]
+    kept = stream(config.data_seed, "validation subset").permutation(len(e.y_val))[: config.evaluated_on]
     return Source(found.name, found.source, Examples(e.x_train, e.y_train, e.x_val[kept], e.y_val[kept]))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import logsumexp
 
 from reprod.config import spell
 from reprod.run import Run
@@ -77,9 +78,7 @@ def _train(config: GeomnistDynamics | CifarDynamics, run: Run) -> None:
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """log sum_k exp(z_k) - z_y for logits (..., K) and labels (...,)."""
     z = logits.astype(float)
-    top = z.max(axis=-1)
-    chosen = np.take_along_axis(z, labels[..., None].astype(int), axis=-1)[..., 0]
-    return np.log(np.exp(z - top[..., None]).sum(axis=-1)) + top - chosen
+    return logsumexp(z, axis=-1) - np.take_along_axis(z, labels[..., None].astype(int), axis=-1)[..., 0]
 
 
 def _report(
