@@ -35,7 +35,7 @@ def load(config: GeomnistDynamics | CifarDynamics) -> Source:
     e = found.examples
     if config.evaluated_on is None:
         return found
-    kept = stream(config.data_seed, "validation subset").permutation(len(e.y_val))[: config.evaluated_on]
+    kept = stream(config.data_seed, "validation/subset").permutation(len(e.y_val))[: config.evaluated_on]
     return Source(found.name, found.source, Examples(e.x_train, e.y_train, e.x_val[kept], e.y_val[kept]))
 
 
@@ -51,7 +51,7 @@ def _cifar(config: CifarDynamics) -> Source:
     parts = {}
     for split, count in (("train", config.n_train), ("test", config.n_val)):
         pixels, labels, source = _synthetic(config, split) if config.dataset == "synthetic" else _real(config, split)
-        rng = stream(config.data_seed, f"cifar{config.classes}/{split}")
+        rng = stream(config.data_seed, f"cifar10/{config.classes}/{split}")
         chosen = np.concatenate([rng.choice(np.flatnonzero(labels == k), count) for k in range(config.classes)])
         parts[split] = ((pixels[chosen].astype(np.float32) / 255 - 0.5) / 0.5, labels[chosen])
     return Source(config.dataset, source, Examples(*parts["train"], *parts["test"]))

@@ -186,7 +186,7 @@ def _separation(config: LeSdeSeparation, run: Run) -> None:
         trace = sde.simulate(
             config.model, r, alpha=config.alpha, beta=config.beta, sigma=config.sigma, spread=config.spread,
             gap=config.gap, classes=config.classes, samples=config.samples, replicas=config.replicas,
-            iterations=config.iterations, rng=stream(config.seeds[0], f"exponent {r}"),
+            iterations=config.iterations, rng=stream(config.seeds[0], f"exponent/{spell(r)}"),
         )  # fmt: skip
         traces.append(trace)
         for replica, features in enumerate(trace.features):

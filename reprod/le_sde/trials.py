@@ -1,6 +1,6 @@
 """Training R networks at once, batch size one (spec 2.3): `build`, then `train` and `evaluate` on rows of weights.
 
-Trial r owns two named streams of its seed, "trial r init" and "trial r samples" (and "trial r head"): a trial trained
+Trial r owns two named streams of its seed, "trial/r/init" and "trial/r/samples" (and "trial/r/head"): a trial trained
 among a hundred and the same trial trained alone agree to the last bit. Trials are shared out to threads; no result
 depends on how many.
 """
@@ -32,7 +32,7 @@ class Examples:
 
 def samples(seed: int, trial: int, size: int, iterations: int) -> Array:
     """Indices (T,) int32 of the training samples that a trial sees: uniform, with replacement."""
-    return stream(seed, f"trial {trial} samples").integers(size, size=iterations).astype(np.int32)
+    return stream(seed, f"trial/{trial}/samples").integers(size, size=iterations).astype(np.int32)
 
 
 @dataclass(frozen=True)
