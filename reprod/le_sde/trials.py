@@ -8,11 +8,11 @@ depends on how many.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from reprod.machine import share
 from reprod.training import stream
 
 from . import networks
@@ -70,8 +70,6 @@ def build(
         trials: R; `which` picks some of the trials 0 ... R-1 (default: all).
         threads: workers that share the trials; default: torch's number.
     """
-    import torch
-
     from . import kernels
 
     kind = np.dtype(dtype)
@@ -86,23 +84,13 @@ def build(
         heads = np.stack([networks.orthogonal_head(classes, seed, r) for r in rows]).astype(kind)
     order = np.stack([samples(seed, r, len(y_train), iterations) for r in rows])
     logits = np.zeros((len(rows), iterations, classes), kind)
-    workers = min(threads or torch.get_num_threads(), len(rows))
-    pool = ThreadPoolExecutor(workers) if workers > 1 else None
-
-    def for_each(function: Callable[[int], None]) -> None:
-        def some(share: range) -> None:
-            for r in share:
-                function(r)
-
-        shares = [range(len(rows) * i // workers, len(rows) * (i + 1) // workers) for i in range(workers)]
-        list(pool.map(some, shares) if pool else map(some, shares))
 
     def train(first: int, last: int) -> None:
         def one(r: int) -> None:
             part = slice(first, last)
             kernels.train(weights[r], x_train, y_train, order[r, part], kind.type(lr), heads[r], logits[r, part])
 
-        for_each(one)
+        share(one, len(rows), threads)
 
     def evaluate() -> tuple[Array, Array]:
         loss, accuracy = np.empty(len(rows)), np.empty(len(rows))
@@ -110,7 +98,7 @@ def build(
         def one(r: int) -> None:
             loss[r], accuracy[r] = kernels.evaluate(weights[r], x_val, y_val, heads[r], classes)
 
-        for_each(one)
+        share(one, len(rows), threads)
         return loss, accuracy
 
     return Ensemble(weights, heads, order, logits, train, evaluate)
