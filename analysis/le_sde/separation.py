@@ -1,20 +1,23 @@
-"""The phase transition itself (experiment E8, ours)."""
+"""The phase transition itself (experiment E8, ours): a sample is one simulated system."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reprod.analysis.le_sde.common import PAPER, Array, crossing_of, holds, letter, near, too_small
+from reprod.analysis.le_sde.common import PAPER, Array, crossings, jitter, letter
 from reprod.config import Config, at_scale
 from reprod.figures import style
-from reprod.figures.figure import Claim, Drawing, Runs, figure
-from reprod.le_sde.config import (
-    LeSdeSeparation,
-)
+from reprod.figures.alter import Case, altered
+from reprod.figures.claims import All, Claim, Equals, Share, our_limit
+from reprod.figures.figure import Drawing, Runs, figure
+from reprod.le_sde.config import LeSdeSeparation
+
+NEARLY = our_limit("nine systems in ten: as far as some forty systems can tell all from nearly all")
 
 
 @figure("separation", source=f"{PAPER}, phase transition (experiment E8, ours)", experiments=("le_sde_separation",))
@@ -69,75 +72,45 @@ class PhaseTransition:
             letter(ax, name)
         return Drawing(fig, pd.DataFrame(rows, columns=["model", "r", "t", "ratio"]))
 
-    def claims(self, runs: Runs) -> list[Claim]:
-        source = f"{PAPER}, abstract (sharp phase transition)"
-        if runs.scale == "smoke":
-            return too_small(runs, source, "features separate if and only if the drift decays slower than 1/t")
-        rows = []
+    def claims(self, runs: Runs) -> Iterator[Claim]:
+        shared: dict[str, Any] = {
+            "source": f"{PAPER}, abstract (sharp phase transition)", "paper_n": 12, "run_ids": runs.ids,
+            "refuted_by": partial(transition_world, right=False), "confirmed_by": partial(transition_world, right=True),
+        }  # fmt: skip
+        part: dict[str, Any] = {"source": shared["source"], "basis": NEARLY, "factor": 100, "unit": " %", "fmt": ".0f"}
         for model in "IL":
-            ((_, (record, *_)),) = [(c, r) for c, r in runs if c.model == model and c.alpha != c.beta]
-            t, r, ratio = times_and_ratios(record)
-            early = int(np.argmin(np.abs(t - t[-1] / 30)))
-            trend = np.log(ratio[:, -1] / ratio[:, early]) / math.log(t[-1] / t[early])
-            crossing = crossing_of(r, -trend, 0.0)
-            rows.append(
-                near(
-                    runs,
-                    f"crossing {model}",
-                    f"{model}-model: gap/spread turns from growing to shrinking at r = 1",
-                    1.0,
-                    0.06,
-                    crossing,
-                    source=source,
-                    ids=[record.id],
-                    n=np.asarray(record.array("ratio")).shape[1],
-                )
-            )
-            share = shares(record)
-            below, above = float(share[:0.8].mean()), float(share[1.2:].mean())
-            rows.append(
-                holds(
-                    runs,
-                    f"separable {model}",
-                    f"{model}-model: separable at the end for r <= 0.8, not for r >= 1.2",
-                    "all, none",
-                    f"{100 * below:.0f} %, {100 * above:.0f} %",
-                    below == 1 and above == 0,
-                    source=source,
-                    ids=[record.id],
-                )
-            )
-        ((_, (record, *_)),) = runs.where(alpha=0.5)
-        share = float(shares(record).mean())
-        rows.append(
-            holds(
-                runs,
-                "no elasticity",
-                "alpha = beta: never separable, whatever r",
-                "none",
-                f"{100 * share:.0f} %",
-                share == 0,
-                source=source,
-                ids=[record.id],
-            )
-        )
-        ((_, (record, *_)),) = runs.where(model="L")
-        r = np.asarray(record.array("exponents"))
-        cosine = float(np.median(np.asarray(record.array("cosine"))[np.argmin(r), :, -1]))
-        rows.append(
-            near(
-                runs,
-                "simplex",
-                "L-model, smallest r: centred class means form a simplex ETF (mean cosine -1/2)",
-                -0.5,
-                0.01,
-                cosine,
-                source=f"{PAPER}, abstract (neural collapse)",
-                ids=[record.id],
-                digits=3,
-            )
-        )
-        return rows
+            ((_, records),) = [(c, r) for c, r in runs if c.model == model and c.alpha != c.beta]
+            found = pd.concat([record.table("systems") for record in records])
+            yield Equals(
+                name=f"crossing {model}", published="r = 1",
+                statement=f"{model}-model: gap/spread turns from growing to shrinking at r = 1",
+                basis=our_limit("the closed form, c/K = 1/2"), fmt=".3f", target=1.0, tolerance=0.06,
+                why="the exponents are 0.05 apart there", **shared,
+                samples=np.concatenate([turning_points(record) for record in records]),
+            )  # fmt: skip
+            slow, fast = found.loc[found["exponent"] <= 0.8], found.loc[found["exponent"] >= 1.2]
+            yield All(
+                name=f"separable {model}", published="all, none", basis=NEARLY, **shared,
+                statement=f"{model}-model: separable at the end for r <= 0.8, not for r >= 1.2",
+                parts=[
+                    Share(name="r <= 0.8", statement="separable for r <= 0.8", published="all", at_least=0.9,
+                          count=int(slow["separable"].sum()), total=len(slow), **part),
+                    Share(name="r >= 1.2", statement="not separable for r >= 1.2", published="none", at_most=0.1,
+                          count=int(fast["separable"].sum()), total=len(fast), **part),
+                ],
+            )  # fmt: skip
+        found = pd.concat([record.table("systems") for record in runs.where(alpha=0.5).records])
+        yield Share(
+            name="no elasticity", statement="alpha = beta: never separable, whatever r", published="none",
+            count=int(found["separable"].sum()), total=len(found), at_most=0.1, **part | shared,
+        )  # fmt: skip
+        cosines = np.concatenate([final_cosines(record) for record in runs.where(model="L").records])
+        yield Equals(
+            name="simplex", statement="L-model, smallest r: centred class means form a simplex ETF (mean cosine -1/2)",
+            published="-1/2", basis=our_limit("a limit, reached to a hundredth"), samples=cosines, target=-0.5,
+            tolerance=0.01, why="to two digits", fmt=".3f",
+            **shared | {"source": f"{PAPER}, abstract (neural collapse)"},
+        )  # fmt: skip
 
 
 def times_and_ratios(record: Any) -> tuple[Array, Array, Array]:
@@ -146,6 +119,45 @@ def times_and_ratios(record: Any) -> tuple[Array, Array, Array]:
     return np.asarray(record.array("times")), np.asarray(record.array("exponents")), ratio
 
 
+def turning_points(record: Any) -> Array:
+    """For each replica, the exponent (R,) at which gap/spread neither grows nor shrinks over the last factor of thirty
+    in time: the median, where noise makes it cross several times; NaN where it does not cross."""
+    t, r = np.asarray(record.array("times"), dtype=float), np.asarray(record.array("exponents"))
+    ratio = np.asarray(record.array("ratio"), dtype=float)
+    early = int(np.argmin(np.abs(t - t[-1] / 30)))
+    trend = np.log(ratio[:, :, -1] / ratio[:, :, early]) / np.log(t[-1] / t[early])
+    found = [crossings(r, column) for column in trend.T]
+    return np.array([np.median(where) if len(where) else np.nan for where in found])
+
+
+def final_cosines(record: Any) -> Array:
+    """Mean cosine of the centred class means at the end, of each replica (R,) at the smallest exponent."""
+    return np.asarray(record.array("cosine"))[int(np.argmin(record.array("exponents"))), :, -1]
+
+
 def shares(record: Any) -> pd.Series:
     """The share of systems that are linearly separable at the end, by exponent."""
     return record.table("systems").groupby("exponent")["separable"].mean()
+
+
+def transition_world(runs: Runs, right: bool) -> Runs:
+    """Twelve systems for each exponent with a sharp transition at r = 1 and a frame at the end; or a transition at 0.8,
+    systems that separate at random, and no frame."""
+    replicas = np.arange(12)
+
+    def ratio(_: Array, case: Case) -> Array:
+        t, r = np.asarray(case.record.array("times"), dtype=float), np.asarray(case.record.array("exponents"))
+        turn = (1.0 if right else 0.8) + np.array([jitter(i, 0.004) for i in replicas])
+        return np.exp((turn[None, :] - r[:, None])[..., None] * np.log(t))
+
+    def cosine(values: Array, case: Case) -> Array:
+        size = np.array([jitter(i, 1e-3) for i in replicas])
+        return (-0.5 if right else -0.3) + np.tile(size[None, :, None], (values.shape[0], 1, values.shape[2]))
+
+    def systems(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
+        exponents = np.repeat(np.linspace(0.6, 1.5, 10).round(2), 40)
+        chance = np.arange(len(exponents)) % 2 == 0
+        elastic = case.config.alpha != case.config.beta
+        return pd.DataFrame({"exponent": exponents, "separable": (exponents < 1) & elastic if right else chance})
+
+    return altered(runs, arrays={"ratio": ratio, "cosine": cosine}, tables={"systems": systems})

@@ -131,6 +131,7 @@ class LeOdeSimulation(Config):
     )
     dataset: str = param("geomnist", choices=("geomnist", "cifar10"), help="data set of the training")
     corruption: float = param(0.0, at_least=0, at_most=1, help="label corruption p of the training (geomnist)")
+    data_seed: int = param(0, at_least=0, help="seed of the training's data set")
     training_scale: str = param(
         "paper", choices=("paper", "small", "smoke"), help="scale whose settings the training has"
     )
@@ -165,12 +166,14 @@ class LeOdeSimulation(Config):
     def unused(self) -> set[str]:
         unused = {"simulations", "noise_scale"} if self.start == "measured" else set()
         if self.training_run != "auto":
-            return unused | {"dataset", "corruption", "training_scale"}
+            return unused | {"dataset", "corruption", "data_seed", "training_scale"}
         return unused | ({"corruption"} if self.dataset == "cifar10" else set())
 
     def training(self) -> GeomnistDynamics | CifarDynamics:
         """The training that `training_run=auto` stands for."""
-        shared: dict[str, Any] = {"seeds": self.seeds, "data_dir": self.data_dir, "device": self.device}
+        shared: dict[str, Any] = {
+            "seeds": self.seeds, "data_seed": self.data_seed, "data_dir": self.data_dir, "device": self.device,
+        }  # fmt: skip
         if self.dataset == "geomnist":
             return at_scale(GeomnistDynamics, self.training_scale, corruption=self.corruption, **shared)
         return at_scale(CifarDynamics, self.training_scale, **shared)
@@ -204,7 +207,7 @@ class LeSdeSeparation(Config):
     spread: float = param(1.0, above=0, help="standard deviation of the initial features")
     gap: float = param(1.0, at_least=0, help="initial class means: this times the vertices of a unit simplex")
     iterations: int = param(100_000, at_least=10, help="unit time steps T, from t = 1")
-    replicas: int = param(5, at_least=1, help="independent systems per exponent")
+    replicas: int = param(12, at_least=1, help="independent systems per exponent")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"iterations": 20_000, "samples": 200},
         "smoke": {"iterations": 500, "samples": 20, "exponents": (0.6, 1.0, 1.4), "replicas": 2},
