@@ -92,7 +92,7 @@ def _pairing(config: MorseGraph, networks: int) -> np.ndarray:
     """Which early row goes with final row r: its own, or a random one as in the published tables."""
     if config.pairing == "by_net":
         return np.arange(networks)
-    return stream(config.seeds[0], f"shuffle {config.shuffle}").permutation(networks)
+    return stream(config.seeds[0], f"shuffle/{config.shuffle}").permutation(networks)
 
 
 def _compute(
@@ -193,7 +193,7 @@ def _report_starts(
         entropy = statistics.ensemble_entropy(chosen) if len(chosen) else np.full(len(networks.labels), np.nan)
         run.array(f"entropy_{name}", entropy, axes=("test",), unit="nats", about=f"networks that start {name}")
     for name, labels in (("tile", inside.astype(int)), ("regions", regions)):
-        rng = stream(config.seeds[0], "permutation")
+        rng = stream(config.seeds[0], f"permutation/{name}")
         test = statistics.permutation_test(accuracy, labels, rng=rng, permutations=config.permutations)
         run.log(0, {f"{name}/p": test.p, f"{name}/eta2": test.statistic, f"{name}/groups": len(test.groups)})
     run.log(0, {"tile/inside": int(inside.sum())})
@@ -247,7 +247,7 @@ def _report_bootstrap(
     """Morse graphs of networks drawn with replacement, in the box of all of them."""
     rows = []
     for b in range(config.bootstrap):
-        drawn = stream(config.seeds[0], f"bootstrap {b}").integers(len(X), size=len(X))
+        drawn = stream(config.seeds[0], f"bootstrap/{b}").integers(len(X), size=len(X))
         f = surrogate.fit(X[drawn], Y[drawn], identity=config.prior == "identity")
         rows.append({"resample": b, **_counted(_compute(config, f, lower, upper, config.subdivisions))})
     if rows:

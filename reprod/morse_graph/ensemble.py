@@ -19,7 +19,6 @@ from .data import Examples, petals, zeros_and_ones
 from .networks import Networks
 
 LOGGED = 50  # points of a metric that a person wants to see
-NET_SEEDS = 100_000  # networks of seed s have the seeds s * NET_SEEDS + r
 
 
 def examples(config: Training) -> tuple[Examples, Examples]:
@@ -44,7 +43,7 @@ def train(config: IrisTraining | MnistTraining, run: Run) -> None:
             )
     architecture = ARCHITECTURES[config.architecture]
     ensemble = training.build(architecture, train_set.x, train_set.y, batch_size=config.batch_size)
-    tensors = ensemble.init([s * NET_SEEDS + r for s in config.seeds for r in range(config.networks)]).tensors()
+    tensors = ensemble.init([(seed, r) for seed in config.seeds for r in range(config.networks)]).tensors()
     every = max(1, config.epochs // LOGGED)
 
     def healthy() -> bool:
