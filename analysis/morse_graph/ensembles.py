@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from reprod.analysis.morse_graph.published import PUBLISHED, SPREAD_PUBLISHED, SWEEPS, TITLES
-from reprod.analysis.morse_graph.runs import PAPER, SEEDS, of_training, training, verdict, with_spread, words
+from reprod.analysis.morse_graph.published import PUBLISHED, SWEEPS, TITLES
+from reprod.analysis.morse_graph.runs import PAPER, SEEDS, of_training, training
+from reprod.analysis.morse_graph.sweeps import sweep_claims, two_modes, values
 from reprod.config import Config
-from reprod.figures.claims import interval
-from reprod.figures.figure import Claim, Drawing, Runs, figure
+from reprod.figures.claims import Claim
+from reprod.figures.figure import Drawing, Runs, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from reprod.store import Record
 
 COLOURS = ("indianred", "teal", "mediumslateblue", "dimgray")  # the paper's
 
@@ -39,24 +39,12 @@ ACCURACY = Family(
 ENTROPY = Family(
     "entropy", "entropy of the mean prediction", {"iris": (-0.05, 1.15), "mnist": (-0.05, 1.05)}, "entropy"
 )
-SPREAD = Family("spread", "std of final weights", {"iris": (0.0, 2.0), "mnist": (-0.25, 1.75)})
+SPREAD = Family("spread", "std of final weights", {"iris": (0.0, 2.0), "mnist": (-0.25, 1.75)}, "spread")
 
 
 def sweep_runs(dataset: str, scale: str) -> list[Config]:
     names = dict.fromkeys(name for sweep in SWEEPS[dataset].values() for name in sweep.values())
     return [training(name, scale) for name in names]
-
-
-READ = {
-    "accuracy_swapped": lambda record: record.table("networks")["accuracy_swapped"],
-    "entropy": lambda record: record.array("entropy"),
-    "spread": lambda record: record.table("weights")["spread"],
-}
-
-
-def values(records: Iterable[Record], statistic: str) -> list[np.ndarray]:
-    """The values (networks, test points or weights) of a statistic, for each record."""
-    return [np.asarray(READ[statistic](record), dtype=float) for record in records]
 
 
 def draw_violins(runs: Runs, rows: Sequence[tuple[str, Family]]) -> Drawing:
@@ -68,13 +56,11 @@ def draw_violins(runs: Runs, rows: Sequence[tuple[str, Family]]) -> Drawing:
     for line, (dataset, family) in zip(axes, rows, strict=True):
         for ax, (sweep, names) in zip(line, SWEEPS[dataset].items(), strict=False):
             published = PUBLISHED[dataset, sweep].get(family.published, ())
-            if family is SPREAD:
-                published = SPREAD_PUBLISHED.get((dataset, sweep), ())
             for i, (value, name) in enumerate(names.items()):
                 records = of_training(runs, name)
-                per_seed = values(records, family.statistic)
+                per_seed = [values(record, family.statistic) for record in records]
                 violin(ax, i, np.concatenate(per_seed), COLOURS[i])
-                accuracy = [float(a.mean()) for a in values(records, "accuracy_swapped")]
+                accuracy = [float(values(record, "accuracy_swapped").mean()) for record in records]
                 ax.bar(0, 0, color=COLOURS[i], label=f"{np.mean(accuracy):.2f}")
                 shown = float(published[i]) if published else np.nan
                 if published:
@@ -119,72 +105,6 @@ def violin(ax: Axes, at: float, points: np.ndarray, colour: str) -> None:
     ax.plot(at, middle, "o", color="white", ms=2.2, zorder=4)
 
 
-def sweep_claims(runs: Runs, dataset: str, statistic: str) -> list[Claim]:
-    """For each sweep: the published numbers within their tolerance, and their order."""
-    claims = []
-    for sweep, names in SWEEPS[dataset].items():
-        published = PUBLISHED[dataset, sweep].get(statistic)
-        if published is None:
-            continue
-        read, reduce = ("entropy", np.median) if statistic == "entropy" else ("accuracy_swapped", np.mean)
-        if statistic == "median":
-            reduce = np.median
-        per_value = [[float(reduce(v)) for v in values(of_training(runs, n), read)] for n in names.values()]
-        ours = np.array([np.mean(v) for v in per_value])
-        limits = np.array([tolerance(dataset, statistic, sweep, value) for value in names])
-        off = np.abs(ours - published)
-        # A difference beyond the tolerance counts from five ensembles on, or once their spread does not explain it.
-        low, high = np.array([interval(v) for v in per_value]).T
-        seen = bool((np.maximum(low - published, published - high) > limits).any())
-        enough = seen or len(per_value[0]) >= 5
-        ids = tuple(record.id for name in names.values() for record in of_training(runs, name))
-        what = {"mean": "mean accuracy", "median": "median accuracy", "entropy": "median entropy"}[statistic]
-        shared: dict[str, Any] = {
-            "source": f"{PAPER}, plots of {TITLES[dataset]}", "published": words(published),
-            "ours": ", ".join(with_spread(v) for v in per_value), "n": len(per_value[0]), "run_ids": ids,
-        }  # fmt: skip
-        cells = f"{sweep} {', '.join(map(str, names))}"
-        claims.append(
-            Claim(
-                f"{dataset} {statistic} by {sweep}",
-                f"{TITLES[dataset]}: {what} at {cells}, within {words(sorted(set(limits)))}",
-                verdict=verdict(runs, bool((off <= limits).all()), enough=enough),
-                value=float(off.max()), reason=f"largest difference {off.max():.3f}", **shared,
-            )
-        )  # fmt: skip
-        if statistic != "median" and (order := ORDERS.get((dataset, sweep))):
-            direction, first = order
-            sign = direction if statistic == "mean" else -direction
-            steps = sign * np.diff(ours[first:])
-            claims.append(
-                Claim(
-                    f"{dataset} {statistic} order by {sweep}",
-                    f"{TITLES[dataset]}: {what} {'rises' if sign > 0 else 'falls'} with {sweep}"
-                    + (" from 2 layers on" if first else ""),
-                    verdict=verdict(runs, bool((steps > -ORDER_SLACK).all())), value=float(steps.min()),
-                    reason=f"smallest step {steps.min():+.3f}", **shared,
-                )
-            )  # fmt: skip
-    return claims
-
-
-# direction of the accuracy along a sweep, from which value on; the entropy goes the other way
-ORDERS = {
-    ("iris", "epochs"): (1, 0), ("iris", "batch size"): (-1, 0), ("iris", "layers"): (-1, 1),
-    ("mnist", "epochs"): (1, 0), ("mnist", "batch size"): (-1, 0),
-}  # fmt: skip
-ORDER_SLACK = 0.005  # the paper prints two digits: 0.95 and 0.95 are in order
-
-
-def tolerance(dataset: str, statistic: str, sweep: str, value: int) -> float:
-    """What may differ between two sets of a hundred networks, and for MNIST between two test subsets."""
-    if statistic == "entropy":
-        return 0.06
-    if sweep == "batch size" and value in (20, 40, 256):
-        return 0.10
-    return 0.04 if dataset == "iris" else 0.06
-
-
 @figure("fig2", source=f"{PAPER}, figure 2 (our assignment)", experiments=("iris_training",))
 class IrisAccuracy:
     """Accuracy of a hundred networks on iris, by epochs, batch size, layers and hidden nodes. "Balanced accuracy" is
@@ -198,7 +118,7 @@ class IrisAccuracy:
         return draw_violins(runs, [("iris", ACCURACY)])
 
     def claims(self, runs: Runs) -> list[Claim]:
-        return sweep_claims(runs, "iris", "mean") + sweep_claims(runs, "iris", "median")
+        return [*sweep_claims(runs, "iris", "mean"), *sweep_claims(runs, "iris", "median")]
 
 
 @figure("fig4", source=f"{PAPER}, figure 4 (our assignment)", experiments=("mnist_training",))
@@ -213,7 +133,7 @@ class MnistAccuracy:
         return draw_violins(runs, [("mnist", ACCURACY)])
 
     def claims(self, runs: Runs) -> list[Claim]:
-        return sweep_claims(runs, "mnist", "mean") + sweep_claims(runs, "mnist", "median")
+        return [*sweep_claims(runs, "mnist", "mean"), *sweep_claims(runs, "mnist", "median")]
 
 
 @figure("figS4", source=f"{PAPER}, figure S.4 (our assignment)", experiments=("iris_training",))
@@ -227,7 +147,7 @@ class IrisEntropy:
         return draw_violins(runs, [("iris", ENTROPY)])
 
     def claims(self, runs: Runs) -> list[Claim]:
-        return sweep_claims(runs, "iris", "entropy")
+        return [*sweep_claims(runs, "iris", "entropy")]
 
 
 @figure("figS5", source=f"{PAPER}, figure S.5 (our assignment)", experiments=("mnist_training",))
@@ -242,7 +162,7 @@ class MnistEntropy:
         return draw_violins(runs, [("mnist", ENTROPY)])
 
     def claims(self, runs: Runs) -> list[Claim]:
-        return sweep_claims(runs, "mnist", "entropy")
+        return [*sweep_claims(runs, "mnist", "entropy")]
 
 
 @figure("figS9", source=f"{PAPER}, figure S.9 (our assignment)", experiments=("iris_training", "mnist_training"))
@@ -257,26 +177,4 @@ class WeightSpread:
         return draw_violins(runs, [("mnist", SPREAD), ("iris", SPREAD)])
 
     def claims(self, runs: Runs) -> list[Claim]:
-        names = SWEEPS["mnist"]["epochs"]
-        medians = [[float(np.median(v)) for v in values(of_training(runs, n), "spread")] for n in names.values()]
-        means = np.array([np.mean(m) for m in medians])
-        published = np.array(SPREAD_PUBLISHED["mnist", "epochs"])
-        deep = [np.concatenate(values(of_training(runs, f"mnist_layers_{n}"), "spread")) for n in (2, 3, 4)]
-        modes = [(float(np.median(v[v < 0.6])), float(np.median(v[v >= 0.6]))) for v in deep]
-        source = f"{PAPER}, plots of the weights' deviation"
-        return [
-            Claim(
-                "mnist spread by epochs", "MNIST: median deviation of the final weights, within 0.08", source,
-                words(published), ", ".join(with_spread(m) for m in medians),
-                verdict(runs, bool((np.abs(means - published) <= 0.08).all())), n=len(medians[0]),
-            ),
-            Claim(
-                "mnist spread falls", "MNIST: the deviation decreases slowly with the epochs", source, "decreasing",
-                words(means), verdict(runs, bool((np.diff(means) < 0).all())), n=len(medians[0]),
-            ),
-            Claim(
-                "mnist spread bimodal", "MNIST, 2 to 4 layers: modes near 0.22 and 1.1, within 0.12", source,
-                "0.22 and 1.1", "; ".join(f"{a:.2f} and {b:.2f}" for a, b in modes),
-                verdict(runs, all(abs(a - 0.22) <= 0.12 and abs(b - 1.1) <= 0.12 for a, b in modes)), n=len(deep),
-            ),
-        ]  # fmt: skip
+        return [*sweep_claims(runs, "mnist", "spread"), two_modes(runs)]

@@ -37,6 +37,16 @@ class Picture:
         return len(self.sizes)
 
     @property
+    def cells(self) -> float:
+        """Of the main attractor; NaN where there is none."""
+        return float(self.sizes[self.main]) if self.main is not None else np.nan
+
+    @property
+    def share(self) -> float:
+        """Of the box that lies in the main attractor's tile; 0 where there is none."""
+        return float(self.tiles[self.main]) / self.sigma.size if self.main is not None else 0.0
+
+    @property
     def index(self) -> str:
         """The Conley index of the main attractor; empty where there is none."""
         return self.indices[self.main] if self.main is not None else ""
@@ -61,9 +71,8 @@ class Picture:
         return matplotlib.colormaps["brg"](np.arange(self.m) / max(1, self.m - 1))
 
     def summary(self) -> str:
-        share = self.tiles[self.main] / self.sigma.size if self.main is not None else 0.0
         cells = self.sizes[self.main] if self.main is not None else 0
-        tile = f"{100 * share:.{0 if share > 0.1 else 1}f} %"
+        tile = f"{100 * self.share:.{0 if self.share > 0.1 else 1}f} %"
         return f"{self.m} node{'s' * (self.m != 1)}, attractor {cells} cells, tile {tile}"
 
 

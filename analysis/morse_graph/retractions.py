@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +16,23 @@ from reprod.analysis.morse_graph.picture import (
     facts,
     pictures,
     side_by_side,
-    spread_of,
 )
-from reprod.analysis.morse_graph.runs import PAPER, SEEDS, both_pairings, surrogate, training, verdict, words
+from reprod.analysis.morse_graph.runs import PAPER, SEEDS, both_pairings, surrogate, training
+from reprod.analysis.morse_graph.structure import (
+    CELLS,
+    INSIDE,
+    LABELS,
+    NODES,
+    TILE,
+    combined,
+    numbers,
+    predicts,
+    printed_value,
+    upper_nodes,
+)
 from reprod.config import Config
-from reprod.figures.claims import interval
-from reprod.figures.figure import NOT_COMPARABLE, Claim, Drawing, Runs, figure
+from reprod.figures.claims import Claim
+from reprod.figures.figure import Drawing, Runs, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,92 +65,13 @@ class IrisRetraction:
         return Drawing(fig, table, compared(paired, shuffled))
 
     def claims(self, runs: Runs) -> list[Claim]:
-        paired, shuffled = pictures(runs, pairing="by_net"), pictures(runs, pairing="shuffled")
         source = f"{PAPER}, figure 3"
-        published = {"graph/nodes": 2, "attractor/cells": 345, "attractor/tile": 46}
-        claims = structure(runs, "Iris, 450 epochs", source, published, paired, shuffled)
-        claims += [printed_value(runs, label, some) for label, some in (("paired", paired), ("shuffled", shuffled))]
-        claims.append(upper_nodes(runs, shuffled, source))
-        return claims
-
-
-# metric of a Morse graph -> its name, its unit
-STRUCTURE = {
-    "graph/nodes": ("nodes", 1.0),
-    "attractor/cells": ("cells of the attractor", 1.0),
-    "attractor/tile": ("per cent of the box in its tile", 100.0),
-    "tile/inside": ("networks that start in it", 1.0),
-}
-
-
-def structure(
-    runs: Runs,
-    what: str,
-    source: str,
-    published: Mapping[str, float],
-    paired: Sequence[Picture],
-    shuffled: Sequence[Picture],
-) -> list[Claim]:
-    """Is a published number among what our seeds and shuffles give, with either pairing?"""
-    claims = []
-    for metric, value in published.items():
-        name, unit = STRUCTURE[metric]
-        for label, some in (("paired", paired), ("shuffled", shuffled)):
-            found = [unit * p.record.metrics[metric] for p in some if metric in p.record.metrics]
-            inside = bool(found) and min(found) <= value <= max(found)
-            claims.append(
-                Claim(
-                    f"{what}: {name}, {label}", f"{what}, {label} rows: {name} (in the range of our runs)", source,
-                    f"{value:g}", spread_of(some, metric, unit), verdict(runs, inside),
-                    value=float(np.mean(found)) if found else np.nan, interval=interval(found), n=len(found),
-                    run_ids=tuple(p.record.id for p in some),
-                )
-            )  # fmt: skip
-    return claims
-
-
-PRINTED_AT, PRINTED = (-0.8276, 1.3836), (-2.6175, -2.8920)  # coordinates: dense_kernel_0_3, dense_kernel_0_0
-
-
-def printed_value(runs: Runs, label: str, some: Sequence[Picture]) -> Claim:
-    """The surrogate at the first row of the authors' table tells which pairing they had."""
-    from reprod.morse_graph.surrogate import condition
-
-    found = []
-    for picture in some:
-        swap = picture.weights == ["dense_kernel_0_0", "dense_kernel_0_3"]
-        if not swap and picture.weights != ["dense_kernel_0_3", "dense_kernel_0_0"]:
-            continue  # other weights spread most in this run
-        X, Y = (np.asarray(picture.record.array(name)) for name in ("early", "final"))
-        metrics, rows = picture.record.metrics, picture.record.table("networks")["paired_with"].to_numpy()
-        f = condition(X[rows], Y, metrics["surrogate/length"], metrics["surrogate/noise"])
-        at = np.array([PRINTED_AT[::-1] if swap else PRINTED_AT])
-        found.append(f(at)[0][::-1] if swap else f(at)[0])
-    if not found:
-        return Claim(
-            f"iris printed value, {label}", f"Iris, {label} rows: the surrogate at the authors' first row", PAPER,
-            words(PRINTED), "other weights spread most", NOT_COMPARABLE,
-        )  # fmt: skip
-    mean, std = np.mean(found, axis=0), np.std(found, axis=0)
-    near = bool(np.abs(mean - PRINTED).max() <= 0.35)
-    return Claim(
-        f"iris printed value, {label}", f"Iris, {label} rows: the surrogate at {PRINTED_AT}, within 0.35",
-        f"{PAPER}, printed in the notebook of figure 3", words(PRINTED),
-        ", ".join(f"{m:.2f} +- {s:.2f}" for m, s in zip(mean, std, strict=True)), verdict(runs, near), n=len(found),
-        reason="which pairing the authors had" if near else "the authors' rows were not paired by network",
-    )  # fmt: skip
-
-
-def upper_nodes(runs: Runs, some: Sequence[Picture], source: str) -> Claim:
-    """Are nodes above the attractor forced to hold an invariant set?"""
-    upper = [(p, q) for p in some for q in range(p.m) if q != p.main]
-    trivial = sum(set(p.indices[q].strip("()").split(", ")) == {"0"} for p, q in upper)
-    return Claim(
-        "upper nodes", "Shuffled rows: most nodes beside the attractor have a non-trivial Conley index", source,
-        "shown as recurrent sets", f"{len(upper) - trivial} of {len(upper)} non-trivial",
-        verdict(runs, 2 * trivial < len(upper)), n=len(some), value=1 - trivial / max(1, len(upper)),
-        reason="a trivial index forces no invariant set: such nodes are artefacts of the grid",
-    )  # fmt: skip
+        published = {NODES: 2, CELLS: 345, TILE: 46}
+        return [
+            *numbers(runs, "Iris, 450 epochs", source, published, ("paper", "small"), ""),
+            *(printed_value(runs, label) for label in LABELS),
+            *(upper_nodes(runs, "Iris", source, label) for label in LABELS),
+        ]
 
 
 GROUPS = {"all": "All", "inside": "Inside", "outside": "Outside"}
@@ -172,6 +103,9 @@ def scatter_points(ax: Axes, picture: Picture) -> None:
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.21), ncols=2, handletextpad=0.1, columnspacing=0.8)
 
 
+FEWER = "40 networks instead of 100 give another surrogate: compare at scale paper"
+
+
 @figure("fig5", source=f"{PAPER}, figure 5", experiments=("morse_graph", "mnist_training"))
 class MnistRetraction:
     """Order retraction for MNIST after 8 epochs in the two weights of largest spread, the networks on it, and entropy
@@ -199,40 +133,18 @@ class MnistRetraction:
             group_violins(line[2], line[3], picture)
         paired, shuffled = pictures(runs, pairing="by_net"), pictures(runs, pairing="shuffled")
         table = pd.DataFrame([facts(p) for p in (*paired, *shuffled)])
-        p = " and ".join(f"{name} {combined(some):.2g}" for name, some in (("paired", paired), ("shuffled", shuffled)))
-        remarks = f"{compared(paired, shuffled)}; permutation tests of all runs combined (Fisher): {p}"
+        p = " and ".join(f"{label} {combined(runs, label, 'tile/p'):.2g}" for label in LABELS)
+        remarks = f"{compared(paired, shuffled)}; permutation tests combined over seeds, one shuffle each (Fisher): {p}"
         return Drawing(fig, table, remarks)
 
     def claims(self, runs: Runs) -> list[Claim]:
-        paired, shuffled = pictures(runs, pairing="by_net"), pictures(runs, pairing="shuffled")
-        source = f"{PAPER}, figure 5"
-        published = {"graph/nodes": 2, "attractor/cells": 12, "attractor/tile": 27.7, "tile/inside": 24}
-        claims = structure(runs, "MNIST, 8 epochs", source, published, paired, shuffled)
-        for label, some in (("paired", paired), ("shuffled", shuffled)):
-            for test, what in (("tile/p", "inside or outside the attractor's tile"), ("regions/p", "the tile")):
-                p = [q.record.metrics[test] for q in some]
-                all_p = combined(some, test)
-                claims.append(
-                    Claim(
-                        f"region predicts accuracy, {test}, {label}",
-                        f"MNIST, {label} rows: {what} of the start predicts the accuracy (p < 0.05 combined)",
-                        source, "medians 0.935 inside, 0.91 outside",
-                        f"combined p = {all_p:.2g}; below 0.05 in {sum(x < 0.05 for x in p)} of {len(p)} runs",
-                        verdict(runs, all_p < 0.05), value=all_p, n=len(p), run_ids=tuple(q.record.id for q in some),
-                    )
-                )  # fmt: skip
-        claims.append(upper_nodes(runs, shuffled, source))
-        return claims
-
-
-def combined(some: Sequence[Picture], test: str = "tile/p") -> float:
-    """Fisher's combination of the permutation tests, one for each seed (the shuffles of a seed share its networks, so
-    the median of theirs counts)."""
-    from scipy.stats import combine_pvalues
-
-    seeds = {p.record.seed for p in some}
-    p = [float(np.median([q.record.metrics[test] for q in some if q.record.seed == s])) for s in seeds]
-    return float(combine_pvalues(p).pvalue) if len(p) > 1 else p[0]
+        source, only = f"{PAPER}, figure 5", ("paper",)
+        published = {NODES: 2, CELLS: 12, TILE: 27.7, INSIDE: 24}
+        return [
+            *numbers(runs, "MNIST, 8 epochs", source, published, only, FEWER),
+            *(claim for label in LABELS for claim in predicts(runs, source, label, only, FEWER)),
+            *(upper_nodes(runs, "MNIST", source, label) for label in LABELS),
+        ]
 
 
 @figure("figS2", source=f"{PAPER}, figure S.2", experiments=("morse_graph", "mnist_training"))

@@ -1,15 +1,12 @@
-"""The runs behind the figures of Eslami et al. (2021), and words for numbers that several modules use."""
+"""The runs behind the figures of Eslami et al. (2021)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from reprod.config import Config, at_scale
-from reprod.figures.claims import interval
-from reprod.figures.figure import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, TOO_FEW, Runs
+from reprod.figures.figure import Runs
 from reprod.morse_graph.config import CONFIGURATIONS, IrisTraining, MnistTraining, MorseGraph, Training
 
 if TYPE_CHECKING:
@@ -17,8 +14,7 @@ if TYPE_CHECKING:
 
 PAPER = "Eslami et al. 2021"
 SEEDS = {"paper": (0, 1, 2, 3, 4), "small": (0, 1), "smoke": (0,)}
-
-# -- runs ---------------------------------------------------------------------------------------------------------
+SHUFFLES = {"paper": (0, 1, 2, 3), "small": (0, 1), "smoke": (0,)}
 
 
 def training(name: str, scale: str) -> Training:
@@ -39,34 +35,33 @@ def surrogate(name: str, scale: str, **settings: Any) -> MorseGraph:
     return at_scale(MorseGraph, scale, **{**shared, **settings})
 
 
-def of_training(runs: Runs, name: str) -> list[Record]:
-    wanted = training(name, runs.scale)
-    same = {"architecture": wanted.architecture, "epochs": wanted.epochs, "batch_size": wanted.batch_size}
-    return runs.of(wanted.experiment).where(**same).records
-
-
-SHUFFLES = {"paper": (0, 1, 2, 3), "small": (0, 1), "smoke": (0,)}
-
-
 def both_pairings(name: str, scale: str) -> list[Config]:
-    paired = surrogate(name, scale)
-    return [training(name, scale), paired] + [
-        surrogate(name, scale, pairing="shuffled", shuffle=k) for k in SHUFFLES[scale]
-    ]
+    """The training of that name, its graph with paired rows, and its graphs with shuffled rows."""
+    shuffled = [surrogate(name, scale, pairing="shuffled", shuffle=k) for k in SHUFFLES[scale]]
+    return [training(name, scale), surrogate(name, scale), *shuffled]
 
 
-def verdict(runs: Runs, holds: bool, *, enough: bool = True) -> str:
-    """`enough`: whether runs that do not show it are enough to deny it."""
-    if runs.scale == "smoke":
-        return NOT_COMPARABLE
-    return REPRODUCED if holds else NOT_REPRODUCED if enough else TOO_FEW
+def what_is_trained(config: Training) -> tuple[str, int, int]:
+    """What distinguishes the trainings of section 2.3, at every scale."""
+    return config.architecture, config.epochs, config.batch_size
+
+
+def of_training(runs: Runs, name: str) -> list[Record]:
+    """The finished ensembles of a training, one for each seed."""
+    wanted = CONFIGURATIONS[name]
+    return [r for config, records in runs if isinstance(config, Training) and what_is_trained(config) == wanted
+            for r in records]  # fmt: skip
+
+
+def lost(runs: Runs, experiment: str | None = None) -> int:
+    """Seeds that ended without a result, of the configuration that has most of them."""
+    of = runs if experiment is None else runs.of(experiment)
+    return max((max(0, len(config.seeds) - len(records)) for config, records in of), default=0)
 
 
 def words(numbers: Iterable[float]) -> str:
     return ", ".join(f"{x:.3g}" for x in numbers)
 
 
-def with_spread(numbers: Sequence[float]) -> str:
-    low, high = interval(numbers)
-    mean = float(np.mean(numbers))
-    return f"{mean:.3f}" + (f" +- {(high - low) / 2:.3f}" if np.isfinite(low) else "")
+def ids(records: Sequence[Record]) -> tuple[str, ...]:
+    return tuple(record.id for record in records)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
 from reprod.analysis.morse_graph.picture import Picture, draw_graph, draw_retraction, facts
 from reprod.analysis.morse_graph.published import TITLES
-from reprod.analysis.morse_graph.runs import PAPER, surrogate, training, verdict
+from reprod.analysis.morse_graph.runs import PAPER, surrogate, training
 from reprod.config import Config, at_scale
-from reprod.figures.figure import Claim, Drawing, Runs, figure
+from reprod.figures.alter import Case, altered
+from reprod.figures.claims import PRINTED, Claim, Exact
+from reprod.figures.figure import Drawing, Runs, figure
 from reprod.morse_graph.config import MorseGraph
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -74,7 +77,17 @@ class Leslie:
         return Drawing(fig, table)
 
     def claims(self, runs: Runs) -> list[Claim]:
-        picture = Picture(runs.records[0])
-        statement = "Leslie map, S = 18 uniform, no padding: nodes of the Morse graph"
-        holds = verdict(runs, picture.m == 7)
-        return [Claim("leslie nodes", statement, "CMGDB's example", "7", str(picture.m), holds, value=picture.m, n=1)]
+        return [
+            Exact(
+                name="leslie nodes", statement="Leslie map, S = 18 uniform, no padding: nodes of the Morse graph",
+                source="CMGDB's example", published="7", basis=PRINTED, value=Picture(runs.records[0]).m, target=7,
+                paper_n=1, fmt=".0f", refuted_by=with_nodes(6), confirmed_by=with_nodes(7), run_ids=runs.ids,
+            )
+        ]  # fmt: skip
+
+
+def with_nodes(count: int) -> Callable[[Runs], Runs]:
+    def nodes(table: pd.DataFrame, case: Case) -> pd.DataFrame:
+        return pd.concat([table] * count, ignore_index=True).iloc[:count]
+
+    return lambda runs: altered(runs, tables={"nodes": nodes})
