@@ -63,13 +63,15 @@ Samples = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval, from `n` independent samples; `how` says which interval that is."""
+    """A value with its 95 % interval, from `n` independent samples; `how` says which interval that is. `against` is how
+    many published samples a prediction interval is for: their spread remains however many we add."""
 
     value: float
     low: float
     high: float
     n: int
     how: str
+    against: float = math.inf
 
     @property
     def known(self) -> bool:
@@ -97,9 +99,8 @@ def prediction(samples: Samples, published_n: int) -> Estimate:
         return dataclasses.replace(mean(x), how=f"mean, prediction interval of a mean of {published_n}")
     half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * x.std(ddof=1) * math.sqrt(1 / n + 1 / published_n)
     value = float(x.mean())
-    return Estimate(
-        value, value - float(half), value + float(half), n, f"mean, prediction interval of a mean of {published_n}"
-    )
+    how = f"mean, prediction interval of a mean of {published_n}"
+    return Estimate(value, value - float(half), value + float(half), n, how, published_n)
 
 
 def slope(x: Samples, y: Samples) -> Estimate:
@@ -320,14 +321,15 @@ class _Region(Claim):
 
 
 def _further(found: Estimate, distance: float) -> int | None:
-    """Samples by which the interval's half width falls below `distance` (it falls as t(n - 1) / sqrt(n))."""
+    """Samples by which the interval's half width falls below `distance`: it falls as t(n - 1) sqrt(1/n + 1/m), m the
+    published samples that it is a prediction for."""
     from scipy import stats
 
     half = (found.high - found.low) / 2
     if not distance > 0 or not half > 0 or not math.isfinite(distance):
         return None
     n = np.arange(found.n, found.n + MOST_SEEDS)
-    widths = stats.t.ppf((1 + LEVEL) / 2, n - 1) / np.sqrt(n)
+    widths = stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.sqrt(1 / n + 1 / found.against)
     enough = np.flatnonzero(half * widths / widths[0] < distance)
     return int(enough[0]) if len(enough) else None
 
