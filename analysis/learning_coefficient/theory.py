@@ -69,7 +69,7 @@ class TheoryOfRandomNetworks:
         return []
 
     def draw(self, runs: Runs) -> Drawing:
-        random = np.random.RandomState(0)
+        random = np.random.RandomState(0)  # the generator and the order of draws of the original script
         rows = []
         for _ in range(1000):
             layers = random.randint(2, 800)

@@ -142,6 +142,7 @@ class DlnInputs:
         num_data: n.
         width: n_0.
         distribution: "uniform" on [-10, 10]^{n_0}, second moment (100/3) I, or "unit_ball", second moment I/(n_0 + 2).
+        name: of the random stream; other names give other rows.
     """
 
     num_data: int
@@ -149,6 +150,7 @@ class DlnInputs:
     seed: int = 0
     distribution: str = "uniform"
     device: str = "cpu"
+    name: str = "data/inputs"
 
     def __post_init__(self) -> None:
         if self.distribution not in INPUTS:
@@ -158,7 +160,7 @@ class DlnInputs:
 
     @cached_property
     def _key(self) -> np.uint64:
-        return np.uint64(stream(self.seed, "data/inputs").integers(2**62))
+        return np.uint64(stream(self.seed, self.name).integers(2**62))
 
     def rows(self, index: Tensor) -> Tensor:
         """(...) row numbers -> (..., n_0) float32."""

@@ -94,7 +94,7 @@ def _one_network(config: DlnLlc, run: Run) -> None:
         "network/parameters": dln_dimension(widths), "network/layers": len(widths) - 1,
     }  # fmt: skip
     if config.diagnostics:
-        some = DlnInputs(100, widths[0], seed + 2**40, config.input_distribution).all().numpy()
+        some = DlnInputs(100, widths[0], seed, config.input_distribution, name="diagnostics/inputs").all().numpy()
         facts |= {
             "truth/functional_rank": dln_functional_rank(weights, 1e-5),
             "truth/hessian_trace": dln_hessian_trace(weights, some),

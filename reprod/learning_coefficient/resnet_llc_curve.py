@@ -125,7 +125,7 @@ def _penalty(params: list[torch.nn.Parameter], l2: float) -> Tensor | float:
 def _noisy(labels: Tensor, level: float, seed: int, classes: int = 10) -> Tensor:
     """A share of the labels replaced by uniform ones, which may equal the old."""
     replaced = labels.clone()
-    generator = torch_stream(seed, "label noise")
+    generator = torch_stream(seed, "label_noise")
     chosen = torch.randperm(len(labels), generator=generator)[: int(level * len(labels))]
     replaced[chosen.to(labels.device)] = torch.randint(classes, (len(chosen),), generator=generator).to(labels.device)
     return replaced
