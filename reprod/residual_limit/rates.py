@@ -46,6 +46,15 @@ def against_reference(depths: np.ndarray, y: np.ndarray, reference: int) -> Slop
     return Slope(-slope.value, -slope.high, -slope.low)
 
 
+def by_time(depths: np.ndarray, y: np.ndarray, reference: int | None = None) -> list[Slope]:
+    """The exponent of L at each time, y (L, time): over depths from 16, where the law is asymptotic, if there are three
+    of them, else over all. With `reference`, the depth of the net that stands for the limit, as `against_reference`."""
+    chosen = depths >= 16 if (depths >= 16).sum() >= 3 else depths >= 2
+    if reference is None:
+        return [against_depth(depths[chosen], column[chosen]) for column in y.T]
+    return [against_reference(depths[chosen], column[chosen], reference) for column in y.T]
+
+
 def crossings(loss: np.ndarray, levels: tuple[float, ...]) -> list[int | None]:
     """The first iteration at which the loss is below each level, None where it never is."""
     found = [np.flatnonzero(loss < level) for level in levels]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from reprod.data import images
 from reprod.residual_limit import conv, experiment, pictures
 from reprod.residual_limit.config import CifarResnet
 
@@ -123,8 +124,8 @@ def test_augmentation_is_crop_and_flip():
 
 
 def test_synthetic_images_are_the_same_every_time_and_normalised_as_cifar():
-    a, b = pictures.synthetic("train", 200), pictures.synthetic("train", 200)
-    assert a.digest == b.digest != pictures.synthetic("test", 200).digest
+    a, b = images.synthetic("train", 200), images.synthetic("train", 200)
+    assert a.digest == b.digest != images.synthetic("test", 200).digest
     assert a.pixels.shape == (200, 3, 32, 32) and set(a.labels) == set(range(10))
     x = pictures.normalise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
     np.testing.assert_allclose(x[0, :, 0, 0], [(1 - 0.4914) / 0.2023, (1 - 0.4822) / 0.1994, (1 - 0.4465) / 0.2010])
