@@ -85,12 +85,12 @@ def _cifar(config: CifarResnet, run: Run) -> None:
         history["loss"] += loss.item()
         history["correct"] += int((logits.argmax(1) == y).sum())
         if step == steps - 1:
+            test_loss, test_accuracy = evaluate(model, test, device)
             row = {
-                "epoch": e + 1,
-                "train_loss": history["loss"] / steps,
+                "epoch": e + 1, "train_loss": history["loss"] / steps,
                 "train_accuracy": history["correct"] / len(train),
-            }
-            row["test_loss"], row["test_accuracy"] = evaluate(model, test, device)
+                "test_loss": test_loss, "test_accuracy": test_accuracy,
+            }  # fmt: skip
             history["epochs"].append(row)
             history["loss"], history["correct"] = 0.0, 0
             history["smoothness"] += _smoothness(model, start, e + 1)
@@ -134,9 +134,8 @@ def evaluate(model: nn.Module, test: Images, device: torch.device) -> tuple[floa
 
 def _report(run: Run, model: conv.ConvResnet, history: dict[str, Any], start: list[Tensor]) -> None:
     about = "train: in training mode, on augmented images, while the weights move; test: after the epoch"
-    run.table(
-        "epochs", pd.DataFrame(history["epochs"]), units=dict.fromkeys(("train_loss", "test_loss"), "nats"), about=about
-    )
+    epochs = pd.DataFrame(history["epochs"])
+    run.table("epochs", epochs, units={"train_loss": "nats", "test_loss": "nats"}, about=about)
     about = (
         "increment: mean_k |c_{k+1} - c_k|; ratio: that over mean_k |c_k|; autocorrelation: at lag 1 over k; "
         "moved: |c - start| over the larger of |c| and |start|"
@@ -146,8 +145,4 @@ def _report(run: Run, model: conv.ConvResnet, history: dict[str, Any], start: li
         c = conv.convolutions(model, i)
         run.array(f"conv{i}", c, axes=("k", "entry"), about=f"weights of convolution {i} of each layer, at the end")
         run.array(f"conv{i}_start", before, axes=("k", "entry"), about=f"weights of convolution {i} at the start")
-    for split in ("train", "test"):
-        run.log(
-            history["epochs"][-1]["epoch"],
-            {f"{split}/accuracy_max": max(row[f"{split}_accuracy"] for row in history["epochs"])},
-        )
+    run.log(len(epochs), {f"{split}/accuracy_max": epochs[f"{split}_accuracy"].max() for split in ("train", "test")})

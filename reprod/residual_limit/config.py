@@ -84,7 +84,7 @@ class ResnetConvergence(Synthetic):
 
     depths: tuple[int, ...] = param(tuple(2**k for k in range(1, 11)), at_least=2, help="depths L")
     reference: int = param(2**14, at_least=4, help="depth of the net that stands for the limit")
-    drop: int = param(4, at_least=0, help="first iterations that the figure leaves out", identity=False)
+    drop: int = param(4, at_least=2, help="first iterations that figure and slopes leave out: distances are 0 before 2")
     checkpoint_every: int = param(50, at_least=1, identity=False, help="iterations between two checkpoints")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"reference": 2**12, "depths": tuple(2**k for k in range(1, 9))},

@@ -20,17 +20,15 @@ class Slope:
 
 
 def power(x: np.ndarray, y: np.ndarray) -> Slope:
-    """The exponent p of y ~ x^p. Fewer than three points with y > 0: an infinite interval, or NaN."""
+    """The exponent p of y ~ x^p. NaN where a value is not positive and finite; two points have no interval (NaN)."""
     x, y = np.asarray(x, float), np.asarray(y, float)
-    kept = (x > 0) & (y > 0)
-    if kept.sum() < 2:
-        return Slope(np.nan, -np.inf, np.inf)
+    if len(x) < 2 or not all(((z > 0) & np.isfinite(z)).all() for z in (x, y)):
+        return Slope(np.nan, np.nan, np.nan)
     from scipy import stats
 
-    fit = stats.linregress(np.log(x[kept]), np.log(y[kept]))
-    if kept.sum() == 2:
-        return Slope(float(fit.slope), -np.inf, np.inf)
-    half = float(stats.t.ppf(0.975, kept.sum() - 2) * fit.stderr)
+    fit = stats.linregress(np.log(x), np.log(y))
+    freedom = len(x) - 2
+    half = float(stats.t.ppf(0.975, freedom) * fit.stderr) if freedom else np.nan
     return Slope(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from reprod.data import images
-from reprod.residual_limit import conv, experiment, pictures
+from reprod.residual_limit import cifar, conv, pictures
 from reprod.residual_limit.config import CifarResnet
 
 
@@ -93,14 +93,14 @@ def test_smoothness_of_noise_and_of_a_slow_curve():
 
 
 def test_learning_rates():
-    rates = [experiment.learning_rate(0.04, e, 180) for e in range(180)]
+    rates = [cifar.cosine(0.04, e, 180) for e in range(180)]
     assert rates[0] == 0.04 and rates[90] == pytest.approx(0.02) and 0 < rates[-1] < 1e-5
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_the_optimizer_decays_everything(adaptive):
     model = conv.build(0, 2, 16, "gelu", True, "tied")
-    sgd = experiment.optimizer(CifarResnet(depth=2, adaptive=adaptive), model)
+    sgd = cifar.optimizer(CifarResnet(depth=2, adaptive=adaptive), model)
     assert sum(p.numel() for g in sgd.param_groups for p in g["params"]) == sum(p.numel() for p in model.parameters())
     assert [g["base"] for g in sgd.param_groups] == [0.04, 0.01 if adaptive else 0.04]
     assert all(g["weight_decay"] == 5e-4 and g["momentum"] == 0.9 for g in sgd.param_groups)
