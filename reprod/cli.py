@@ -9,12 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
+from reprod import archive_cli
 from reprod.errors import BadInput
 
 app = typer.Typer(
     help="Re-run the experiments of five papers on the dynamics of deep learning; rebuild every figure from the store.",
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
+
+app.add_typer(archive_cli.app, name="archive")
 
 Parameters = Annotated[list[str] | None, typer.Option("-P", metavar="NAME=VALUE", help="a parameter; may be repeated")]
 Uri = Annotated[str | None, typer.Option(help="the store; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")]
