@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reprod.errors import BadInput
-from reprod.figures.figure import Figure, draw, figures, gather, needs
+from reprod.figures.figure import Figure, draw, figures, gather, largest_scale, needs
 from reprod.store import Record
 from reprod.store.archive.take import Draft, Shown, Watched
 
@@ -18,7 +18,7 @@ def add(chosen: Sequence[Figure], scale: str | None, store: Watched, folder: Pat
     for paper in dict.fromkeys(each.paper for each in chosen):
         path = folder / f"{paper}.zip"
         draft = Draft.of(paper, path)
-        queue = [(each, scale or largest(each, store, index)) for each in chosen if each.paper == paper]
+        queue = [(each, scale or largest_scale(each, store, index)) for each in chosen if each.paper == paper]
         of_paper = {each.id: each for each in figures(paper)}
         while queue:
             figure, at = queue.pop(0)
@@ -36,11 +36,6 @@ def add(chosen: Sequence[Figure], scale: str | None, store: Watched, folder: Pat
             changed = draft.write(path)
             size = path.stat().st_size / 1e6
             yield f"{path}: {len(draft.runs)} runs, {size:.1f} MB{'' if changed else ', as it was'}"
-
-
-def largest(figure: Figure, store: Watched, index: dict) -> str:
-    """The largest scale for which the store has all runs; `small` where there is none."""
-    return next((s for s in figure.scales if needs(figure.runs(s), store, index).complete), "small")
 
 
 def shown(figure: Figure, scale: str, store: Watched, index: dict) -> Shown:
