@@ -40,3 +40,49 @@ def add(
         print(sentence, flush=True)
     refused = sum(sentence.startswith("not added") for sentence in said)
     return 0 if not refused else 2 if refused == len(chosen) else 1
+
+
+@app.command(name="list")
+def list_(
+    paper: Annotated[str | None, typer.Option(help="this paper only")] = None,
+    runs: Annotated[bool, typer.Option("--runs", help="every run, not only the figures")] = False,
+) -> int:
+    """Say what the archive holds: figures, scales, commits, machines, times, sizes."""
+    from reprod.figures.archiving import listing
+    from reprod.store.archive.store import ArchiveStore, folder
+
+    for line in listing(ArchiveStore(folder()), paper, runs):
+        print(line)
+    return 0
+
+
+def restore(
+    paper: Annotated[str | None, typer.Option(help="the runs of this paper; default: of all")] = None,
+    source: Annotated[str | None, typer.Option("--from", help="a file or URL; default: the archive here")] = None,
+    digest: Annotated[str | None, typer.Option("--sha256", help="what the file of --from must have")] = None,
+    tracking_uri: Uri = None,
+) -> int:
+    """Bring the archived runs into the store, as if they had been made here. It can be repeated."""
+    from reprod import papers
+    from reprod.store.archive.format import Archive
+    from reprod.store.archive.restore import fetch
+    from reprod.store.archive.restore import restore as restore_
+    from reprod.store.archive.store import archives, folder
+
+    if digest is not None and source is None:
+        raise BadInput("--sha256 belongs to --from")
+    if source is not None:
+        chosen = [Archive(fetch(source, digest))]
+        if paper is not None and chosen[0].paper != paper:
+            raise BadInput(f"--from {source}: that is an archive of {chosen[0].paper}, not of {paper}")
+    else:
+        there = archives()
+        if paper is not None and papers.known_paper(paper).name not in there:
+            raise BadInput(f"there is no archive of {paper} in {folder()}; there are: {', '.join(there) or 'none'}")
+        chosen = [Archive(path) for name, path in there.items() if paper in (None, name)]
+        if not chosen:
+            raise BadInput(f"there is no archive in {folder()}")
+    done = restore_(chosen, tracking_uri)
+    ids = ", under new ids, for a server chooses them (the tag reprod.archived_id has the old)" if done.renamed else ""
+    print(f"{done.new} runs restored{ids if done.new else ''}, {done.there} were there")
+    return 0

@@ -18,6 +18,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 app.add_typer(archive_cli.app, name="archive")
+app.command()(archive_cli.restore)
 
 Parameters = Annotated[list[str] | None, typer.Option("-P", metavar="NAME=VALUE", help="a parameter; may be repeated")]
 Uri = Annotated[str | None, typer.Option(help="the store; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")]

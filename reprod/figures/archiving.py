@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from reprod import papers
 from reprod.errors import BadInput
 from reprod.figures.figure import Figure, draw, figures, gather, largest_scale, needs
+from reprod.figures.report import date, duration, machine, total_seconds
 from reprod.store import Record
+from reprod.store.archive.store import ArchiveStore
 from reprod.store.archive.take import Draft, Shown, Watched
 
 
@@ -63,3 +66,38 @@ def logged(figure: Figure, scale: str, ids: Sequence[str], store: Watched) -> Re
         if f"# runs: {' '.join(ids) or 'none'}" in head:
             return record
     return None
+
+
+def listing(store: ArchiveStore, paper: str | None, runs: bool) -> Iterator[str]:
+    """What the archives hold: for every paper its figures by scale, and (`runs`) every run."""
+    if paper is not None and papers.known_paper(paper).name not in store.papers:
+        raise BadInput(f"there is no archive of {paper}; there are: {', '.join(store.papers)}")
+    total = 0
+    for name in store.papers if paper is None else [paper]:
+        archive = store.archive(name)
+        assert archive is not None
+        size, left = archive.path.stat().st_size, sum(len(run["left_out"]) for run in archive.runs.values())
+        total += size
+        yield f"{name}: {len(archive.runs)} runs, {size / 1e6:.2f} MB, sha256 {archive.sha256}"
+        yield f"  {left} files are left out for their size" if left else "  nothing is left out"
+        for figure in archive.figures:
+            records = [store.get(run_id) for run_id in figure["runs"]]
+            records = [record for record in records if "reprod.config" in record.tags]
+            seeds = [record for record in records if record.seed is not None]
+            yield f"  {figure['figure']:<44} {figure['scale']:<7} {_about(seeds, records)}"
+        for record in store.search() if runs else ():
+            if record.id in archive.runs:
+                yield f"  {record.id}  {record.name}  {_about([record], [record])}"
+    if paper is None:
+        yield f"{total / 1e6:.2f} MB together"
+
+
+def _about(seeds: Sequence[Record], records: Sequence[Record]) -> str:
+    """How many runs, how long they took, which commit made them, when, where."""
+    if not records:
+        return "no runs"
+    commits = ", ".join(sorted({record.commit[:10] for record in records}))
+    machines = "; ".join(sorted({machine(record) for record in records}))
+    days = sorted({date(record)[:10] for record in records})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{len(seeds)} runs, {duration(total_seconds(seeds))}, commit {commits}, {when}, {machines}"

@@ -24,8 +24,8 @@ class Row:
 
 
 def check(chosen: Sequence[Figure], scale: str | None, store: Store) -> list[Row]:
-    """Check every claim, at a scale or, each figure, at the largest of which all runs are there. A figure whose runs are
-    missing gives one row that says how many."""
+    """Check every claim, at a scale or, figure by figure, at the largest of which all runs are there. A figure whose
+    runs are missing gives one row that says how many."""
     index: dict = {}
     rows = []
     for each in chosen:

@@ -71,8 +71,8 @@ class Record:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The last value of each metric."""
-        return self.entity.data.metrics
+        """The last value of each metric, by name: no store promises an order."""
+        return dict(sorted(self.entity.data.metrics.items()))
 
     @property
     def experiment(self) -> str:

@@ -96,6 +96,10 @@ class ArchiveStore(Store):
         return self._opened.get(paper)
 
     @property
+    def papers(self) -> list[str]:
+        return list(self._paths)
+
+    @property
     def all(self) -> Iterator[Archive]:
         for paper in self._paths:
             archive = self.archive(paper)
