@@ -36,8 +36,8 @@ BUDGET = 25_000_000  # bytes of an archive
 RULE = (
     "Whole and lossless: every file of a run that one of our figures or claims reads; parameters, tags and metric "
     f"histories. Also every other file of at most {LARGEST} bytes. Left out: larger files that no figure or claim "
-    "reads (raw logits, long traces, big weights), each named under `left_out` with shape, type and sha256, and made again "
-    "by the command of its run. Never: checkpoints, and models in MLflow's own format, which may be pickles."
+    "reads (raw logits, long traces, big weights), each named under `left_out` with shape, type and sha256, and made "
+    "again by the command of its run. Never: checkpoints, and models in MLflow's own format, which may be pickles."
 )
 INDEX, CRATE = "runs.json", "ro-crate-metadata.json"
 POINT = np.dtype([("metric", "<u2"), ("step", "<i8"), ("time", "<i8"), ("value", "<f8")])

@@ -1,8 +1,8 @@
 """Bring archived runs into a store.
 
 A database (SQLite, PostgreSQL, ...) gets them under their own ids, all of them in one transaction. A tracking server
-chooses the ids of its runs itself: there a run gets a new one, and the tag `reprod.archived_id` says which it had, which
-`Store.get` understands.
+chooses the ids of its runs itself: there a run gets a new one, and the tag `reprod.archived_id`, which `Store.get`
+understands, says which it had.
 
 Everything is checked before anything is written: a store is as it was when an archive is refused.
 """
@@ -33,7 +33,7 @@ Wanted = tuple[Archive, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Restored:
-    """How many runs were brought in, and how many were there; `renamed`: under other ids, for the store chooses them."""
+    """How many runs were brought in, and how many were there; `renamed`: under other ids, for the store chose them."""
 
     new: int
     there: int
