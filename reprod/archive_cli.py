@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from reprod.config import scale_known
 from reprod.errors import BadInput
 
 app = typer.Typer(help="The runs of record, in files that travel with the checkout.", no_args_is_help=True)
@@ -21,7 +22,6 @@ def add(
     tracking_uri: Uri = None,
 ) -> int:
     """Put the runs behind figures into the archive, with all that the figures and their claims read."""
-    from reprod.cli import scale_known
     from reprod.figures import archiving
     from reprod.figures.figure import figures
     from reprod.store.archive.store import folder

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from reprod import archive_cli
+from reprod.config import scale_known
 from reprod.errors import BadInput
 
 app = typer.Typer(
@@ -256,6 +257,7 @@ def reproduce(
     launcher: Launcher = "local",
     out: Annotated[Path, typer.Option(help="folder for the figures")] = Path("figures"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan only")] = False,
+    no_archive: Annotated[bool, typer.Option("--no-archive", help="run also what the archive holds")] = False,
     slurm: SlurmFile = None,
     slurm_option: SlurmOption = None,
 ) -> int:
@@ -267,7 +269,9 @@ def reproduce(
     if not (everything or experiment or paper or figure):
         raise BadInput("say what: --figure fig4d, --experiment NAME, --paper NAME or --all")
     chosen = find(paper, experiment, figure)
-    return reproduce_.reproduce(chosen, scale, options(launcher, workers, slurm, slurm_option), out, dry_run)
+    return reproduce_.reproduce(
+        chosen, scale, options(launcher, workers, slurm, slurm_option), out, dry_run, not no_archive
+    )
 
 
 @app.command()
@@ -453,14 +457,6 @@ def reading(archive: bool, uri: str | None) -> Any:
     from reprod.store import Store
 
     return Store(uri)
-
-
-def scale_known(scale: str) -> None:
-    from reprod.config import SCALES
-    from reprod.errors import nearest
-
-    if scale not in SCALES:
-        raise BadInput(f"--scale {scale}: expected one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,15 @@ class Restored:
     renamed: bool
 
 
-def restore(archives: Sequence[Archive], uri: str | None = None) -> Restored:
-    """Bring every run of some archives into a store. What it has is passed over. Raises `BadInput` for a damaged
-    archive, and for a run that the store holds with another content."""
+def restore(archives: Iterable[Archive], uri: str | None = None, only: Collection[str] | None = None) -> Restored:
+    """Bring the runs of some archives into a store, all of them or `only` some. What it has is passed over. Raises
+    `BadInput` for a damaged archive, and for a run that the store holds with another content."""
     store = Store(uri)
     wanted, there = [], 0
     for archive in archives:
         for run in archive.runs.values():
+            if only is not None and run["id"] not in only:
+                continue
             found = _found(store, run["id"])
             if found is None:
                 wanted.append((archive, run))

@@ -29,7 +29,9 @@ def folder() -> Path:
 
 
 def archives(where: Path | None = None) -> dict[str, Path]:
-    """The archive of every paper that has one."""
+    """The archive of every paper that has one; none outside a checkout."""
+    if where is None and not os.environ.get("REPROD_ARCHIVE") and project.root() is None:
+        return {}
     where = folder() if where is None else where
     if where.is_file():
         return {Archive(where).paper: where}
@@ -46,6 +48,7 @@ class Info:
     start_time: int
     end_time: int | None
     experiment_id: str
+    lifecycle_stage: str = "active"
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,18 @@ class ArchiveStore(Store):
             if "reprod.config" in run["tags"] and experiment in (None, run["tags"].get("reprod.experiment"))
         ]  # fmt: skip
         return sorted(found, key=lambda record: (record.start, record.id), reverse=True)
+
+    def with_parents(self, run_id: str) -> list[str]:
+        """A run and those that it belongs to."""
+        parent = self.get(run_id).parent_id
+        return [run_id, *(self.with_parents(parent) if parent else [])]
+
+    def parent(self, record: Record) -> Record | None:
+        return self.get(record.parent_id) if record.parent_id else None
+
+    @property
+    def undelivered(self) -> dict[str, int]:
+        return {}
 
     def children(self, run_id: str) -> list[Record]:
         return [record for record in self.search() if record.parent_id == run_id]
