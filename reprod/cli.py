@@ -228,9 +228,9 @@ def sweep(
     slurm_option: SlurmOption = None,
 ) -> int:
     """Run all combinations of parameters: `-P tol=0.1,0.01 -P seeds=0-4`. Started again, it runs what is left."""
-    from reprod.jobs import many
+    from reprod.jobs import sweep as sweep_
 
-    return many.sweep(experiment, pairs(parameters), options(launcher, workers, slurm, slurm_option), again)
+    return sweep_.sweep(experiment, pairs(parameters), options(launcher, workers, slurm, slurm_option), again)
 
 
 @app.command()
@@ -248,14 +248,14 @@ def reproduce(
     slurm_option: SlurmOption = None,
 ) -> int:
     """Run what the figures lack, draw them, check their claims. Interrupt it, start it again: nothing is repeated."""
+    from reprod.figures import reproduce as reproduce_
     from reprod.figures.figure import figures as find
-    from reprod.jobs import many
 
     scale_known(scale)
     if not (everything or experiment or paper or figure):
         raise BadInput("say what: --figure fig4d, --experiment NAME, --paper NAME or --all")
     chosen = find(paper, experiment, figure)
-    return many.reproduce(chosen, scale, options(launcher, workers, slurm, slurm_option), out, dry_run)
+    return reproduce_.reproduce(chosen, scale, options(launcher, workers, slurm, slurm_option), out, dry_run)
 
 
 @app.command()
@@ -326,8 +326,7 @@ def status(
     for run_id in housekeeping.orphans(store):
         state = "orphan"
         if repair:
-            store.client.set_tag(run_id, "reprod.failure", "made by `mlflow run`, never started")
-            store.client.set_terminated(run_id, "FAILED")
+            housekeeping.repair_orphan(store, run_id)
             state = "repaired"
         counts[state] += 1
         print(f"{state:<9} {run_id}  made by `mlflow run`, which never started it (or is starting it now)")

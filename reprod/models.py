@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from reprod import papers
 from reprod.errors import BadInput
 
 
@@ -46,8 +47,10 @@ def load_weights(folder: Path) -> torch.nn.Module:
     if hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest() != spec["sha256"]:
         raise BadInput(f"{folder.name}/state.pt is damaged: its sha256 is not the one in spec.json")
     module_name, _, name = spec["class"].partition(":")
-    if not module_name.startswith("reprod."):
-        raise BadInput(f"spec.json names the class {spec['class']}; only classes of reprod are loaded")
+    if module_name.partition(".")[0] not in papers.packages():
+        raise BadInput(
+            f"spec.json names the class {spec['class']}; only classes of reprod and of its papers are loaded"
+        )
     kind = getattr(importlib.import_module(module_name), name, None)
     if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
         raise BadInput(f"this version of reprod has no model {spec['class']}")

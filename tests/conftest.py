@@ -50,16 +50,17 @@ def smoke_store(paper: str, tmp_path_factory: pytest.TempPathFactory, empty_stor
     """A store with every run that some figure of the paper needs at smoke scale. Tests that ask for it belong to the
     xdist group of the paper, so that one worker makes it once."""
     new = paper not in STORES
+    folder = tmp_path_factory.mktemp(paper) if new else STORES[paper]
     if new:
-        STORES[paper] = tmp_path_factory.mktemp(paper)
-        (STORES[paper] / "mlflow.db").write_bytes(empty_store)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{STORES[paper]}/mlflow.db")
-    monkeypatch.setenv("REPROD_CACHE", str(STORES[paper] / "cache"))
+        (folder / "mlflow.db").write_bytes(empty_store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    monkeypatch.setenv("REPROD_CACHE", str(folder / "cache"))
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-    monkeypatch.chdir(STORES[paper])
+    monkeypatch.chdir(folder)
     if new:
         _fill(paper)
+        STORES[paper] = folder  # only now: a store that was filled half must not serve later tests
     return Store()
 
 

@@ -29,6 +29,7 @@ from reprod.config import resolve
 from reprod.errors import BadInput
 from reprod.jobs import pool
 from reprod.jobs.plan import Job
+from reprod.store import writer
 from reprod.store.connection import connect
 
 MLFLOWS_OWN = {  # what MLflow adds to the configuration
@@ -81,6 +82,6 @@ class SlurmBackend(AbstractBackend):
         made = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
         task = pool.SlurmTask(Job(config, resume=made.info.run_id), None, pool.task_environment(), options.cpus)
         job = pool.slurm_executor(options, pool.log_folder()).submit(task)
-        client.set_tag(made.info.run_id, "reprod.slurm_job", job.job_id)
+        writer.queued(client, made.info.run_id, job.job_id)
         print(f"run {made.info.run_id} is Slurm job {job.job_id}; its log: {job.paths.stderr}")
         return SlurmRun(made.info.run_id, job)

@@ -15,6 +15,7 @@ from reprod.run import Run
 from reprod.store import Record, Store
 from reprod.store.liveness import alive
 from reprod.store.provenance import provenance
+from reprod.store.writer import settle
 
 TIMING = {"seconds"}  # metrics that differ between two runs of the same thing
 
@@ -33,9 +34,11 @@ def state(record: Record) -> tuple[str, str]:
 def repair(store: Store, record: Record) -> None:
     """Settle a dead run: KILLED, with how to go on."""
     reason = f"its process is gone; `reprod resume {record.id}` continues it"
-    store.client.set_tag(record.id, "reprod.failure", reason)
-    store.client.set_tag(record.id, "reprod.outcome", "killed")
-    store.client.set_terminated(record.id, "KILLED")
+    settle(store.client, record.id, "KILLED", reason)
+
+
+def repair_orphan(store: Store, run_id: str) -> None:
+    settle(store.client, run_id, "FAILED", "made by `mlflow run`, never started")
 
 
 def orphans(store: Store) -> list[str]:

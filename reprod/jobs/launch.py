@@ -54,10 +54,9 @@ def _fail_adopted(reason: str) -> None:
         return
     try:
         from reprod.store.connection import connect
+        from reprod.store.writer import settle
 
-        client = connect()
-        client.set_tag(run_id, "reprod.failure", reason[:8000])
-        client.set_terminated(run_id, "FAILED")
+        settle(connect(), run_id, "FAILED", reason)
     except Exception as error:
         print(f"reprod: the run {run_id} could not be marked as failed: {error}", file=sys.stderr)
 
@@ -135,8 +134,9 @@ def resume(run_id: str, *, entry: str | None = None) -> int:
         status = execute(record.config, resume=record.id)
     finally:
         if made_by_mlflow and made_by_mlflow != record.id:  # `mlflow run -P resume=...` made an empty run of its own
-            store.client.set_tag(made_by_mlflow, "reprod.resumed", record.id)
-            store.client.update_run(made_by_mlflow, name=f"resumed {record.name}")
+            from reprod.store.writer import point_to
+
+            point_to(store.client, made_by_mlflow, record.id, record.name)
     return status
 
 

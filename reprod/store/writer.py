@@ -265,6 +265,24 @@ def open_run(config: Config, *, resume: str | None = None, parent_id: str | None
     return run
 
 
+def settle(client: MlflowClient, run_id: str, status: str, reason: str, outcome: str = "") -> None:
+    """Give a run that nobody is at its final status, with the reason."""
+    tags = {"reprod.failure": reason[:8000], "reprod.outcome": outcome or status.lower()}
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    client.set_terminated(run_id, status)
+
+
+def point_to(client: MlflowClient, run_id: str, resumed: str, name: str) -> None:
+    """`mlflow run -P resume=...` made an empty run of its own: let it name the one that it resumed."""
+    client.set_tag(run_id, "reprod.resumed", resumed)
+    client.update_run(run_id, name=f"resumed {name}")
+
+
+def queued(client: MlflowClient, run_id: str, job: str) -> None:
+    """A run that MLflow made waits in a Slurm queue."""
+    client.set_tag(run_id, "reprod.slurm_job", job)
+
+
 @contextlib.contextmanager
 def sweep(experiment: str, title: str, identity: str, note: str) -> Iterator[str]:
     """The parent run of a sweep: yields its id. The same sweep, unfinished, is taken up again."""
