@@ -161,7 +161,7 @@ class Images(NeuralOde):
 
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "medium": {  # long enough for the collapse to stand out from the spread over seeds
-            "channels": 16, "batch_size": 128, "learning_rate": 1e-3, "iterations": 3000, "eval_every": 150,
+            "channels": 16, "batch_size": 128, "learning_rate": 1e-3, "iterations": 1500, "eval_every": 150,
             "n_test": 2000, "probe": 500,
         },
         "small": {
