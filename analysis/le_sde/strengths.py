@@ -193,7 +193,7 @@ def _peak(runs: Runs, data: str, heights: tuple[float, float], places: tuple[flo
         Equals(
             name=name, statement=f"{name} of alpha's peak", source=f"{PAPER}, figure 3", basis=read_off(ONE_PIXEL),
             published=f"{low:g} to {high:g}", samples=samples, target=(low + high) / 2, tolerance=(high - low) / 2,
-            why="the range that was read", paper_n=1,
+            why="the range that was read", paper_n=1, unsuccessful=lost(runs),
         )
         for name, (low, high), samples in (("height", heights, found[:, 0]), ("place", places, found[:, 1]))
     ]  # fmt: skip
