@@ -128,7 +128,7 @@ class Corruption:
 
     def _transition(self, runs: Runs) -> Iterator[Claim]:
         found = {p: {r.seed: tail(r) for r in runs.where(corruption=p).records} for p in CLAIMED}
-        whole = sorted(set.intersection(*map(set, found.values())))  # ensembles that are there at every level
+        whole = set.intersection(*map(set, found.values()))  # ensembles that are there at every level
         by_level = {p: np.array([values[seed] for seed in whole]) for p, values in found.items()}
         yield Ordered(
             name="tail rises", statement="the tail index of A rises with p, up to random labels",
@@ -137,7 +137,7 @@ class Corruption:
         )  # fmt: skip
         below = np.max([by_level[p] for p in CLAIMED if p < RANDOM_LABELS], axis=0)
         above = np.mean([by_level[p] for p in CLAIMED if p >= RANDOM_LABELS], axis=0)
-        part = {"source": f"{PAPER}, figure 4 c", "basis": read_off(ONE_PIXEL), "paper_n": 1,
+        part: dict[str, Any] = {"source": f"{PAPER}, figure 4 c", "basis": read_off(ONE_PIXEL), "paper_n": 1,
                 "unsuccessful": lost(runs)}  # fmt: skip
         yield All(
             name="crossing", published="0.834 at p = 0.5, 1.008 at 2/3", **_shared(runs, "c"),

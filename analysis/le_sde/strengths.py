@@ -219,7 +219,7 @@ def strength_world(runs: Runs, right: bool) -> Runs:
     def means_of(_: Array, case: Case) -> Array:
         geomnist = case.config.experiment == "geomnist_dynamics"
         t = np.arange(10_000.0 if geomnist else 30_000.0)
-        height, place, width, floor = (0.0153, 1400, 260, 7e-4) if geomnist else (0.0026, 4000, 1500, 1.6e-4)
+        height, place, width, floor = (0.0153, 1400.0, 260, 7e-4) if geomnist else (0.0026, 4000, 1500, 1.6e-4)
         if not right:
             height, place, floor = 0.4 * height, 2.2 * place, 6 * floor
         alpha = floor + (height + jitter(case.index, 0.01 * height)) * np.exp(-(((t - place) / width) ** 2) / 2)
