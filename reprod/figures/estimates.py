@@ -62,7 +62,7 @@ def slope(x: Samples, y: Samples) -> Estimate:
     `n` counts the degrees of freedom plus one, so that two points, which any line fits, decide nothing."""
     from scipy import stats
 
-    if len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) == 0:
         return Estimate(math.nan, math.nan, math.nan, len(x), "slope, Student's t")
     fitted = stats.linregress(x, y)
     df = len(x) - 2
