@@ -22,7 +22,7 @@ LAYERS = (
     ("jobs",),
     ("figures",),
     ("analysis",),
-    ("cite", "mlproject", "doctor", "cli"),
+    ("cite", "mlproject", "doctor", "archive_cli", "cli"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
@@ -111,8 +111,8 @@ def test_only_the_store_changes_a_store():
     """No other room names one of the calls by which MLflow's client changes something."""
     calls = {
         "set_tag", "set_terminated", "log_batch", "log_metric", "log_param", "log_artifact", "log_artifacts",
-        "create_run", "update_run", "delete_run", "create_experiment", "set_experiment_tag", "create_logged_model", "log_inputs",
-        "log_outputs", "delete_tag", "delete_artifacts",
+        "create_run", "update_run", "delete_run", "create_experiment", "set_experiment_tag", "create_logged_model",
+        "log_inputs", "log_outputs", "delete_tag", "delete_artifacts",
     }  # fmt: skip
     for name, path in modules():
         if room(name) == "store":

@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, empty_store: bytes):
 def test_list_names_the_run(run):
     text = command("reprod", "list", **run[1]).stdout
     assert re.search(r"sphere_ode .*\[1 finished\]", text)
-    assert re.search(r"fig4a .*smoke 1/2", text)
+    assert re.search(r"neural_ode\.fig4a .*smoke 1/2", text)
 
 
 def test_load_rebuilds_the_model_and_mlflow_loads_it_in_a_fresh_process(run, tmp_path: Path):
@@ -62,7 +62,7 @@ def test_figures_say_what_is_missing_and_how_to_make_it(run, tmp_path: Path):
     words = ("--figure", "fig4a", "--scale", "smoke", "--out", str(tmp_path))
     done = command("reprod", "figures", *words, check=False, **run[1])
     assert done.returncode == 2
-    assert "fig4a at scale smoke lacks 1 of 2 runs" in done.stdout
+    assert "neural_ode.fig4a at scale smoke lacks 1 of 2 runs" in done.stdout
     assert "reprod run sphere_ode -P scale=smoke -P step_size=0.125" in done.stdout
     assert not list(tmp_path.iterdir())
     plan = command("reprod", "reproduce", "--figure", "fig4a", "--scale", "smoke", "--dry-run", **run[1]).stdout
@@ -88,7 +88,7 @@ BAD = {
     "unreachable store": ("run xor_fan", "cannot reach the store http://127.0.0.1:9"),
     "unknown experiment": ("run cifar_od", "there is no experiment 'cifar_od'; did you mean cifar_ode?"),
     "unknown figure": ("figures --figure fig4z", "there is no figure 'fig4z'; did you mean fig"),
-    "unknown scale": ("figures --figure fig4a --scale tiny", "--scale tiny: expected one of paper, small, smoke"),
+    "unknown scale": ("figures --figure fig4a --scale tiny", "--scale tiny: expected one of paper, medium, small"),
     "nonsense": ("run cifar_ode -P tol", "-P tol: expected NAME=VALUE"),
     "no such option": ("run cifar_ode --tol 1", "No such option: --tol"),
 }

@@ -76,13 +76,13 @@ def test_list_compare_figure_and_model(served: tuple[Store, str], paper: str, tm
         # the figure, opened
         (figure,) = store.client.search_runs([store.client.get_experiment_by_name("figures").experiment_id])
         path = f"experiments/{figure.info.experiment_id}/runs/{figure.info.run_id}"
-        assert figure.info.run_name == "fig4a (smoke)"
+        assert figure.info.run_name == "neural_ode.fig4a (smoke)"
         said = see(path, "Runs behind it", "Sphere2, trained by Euler", shot="figure-run")
-        see(f"{path}/artifacts/fig4a-smoke.png", "fig4a-smoke.png", shot="figure")
+        see(f"{path}/artifacts/neural_ode.fig4a-smoke.png", "neural_ode.fig4a-smoke.png", shot="figure")
         page.wait_for_function("[...document.images].some((i) => i.naturalWidth > 500)", timeout=60_000)
         time.sleep(0.5)
         page.screenshot(path=tmp_path / "figure.png")
-        used = store.client.search_runs([place], "tags.`reprod.figures` LIKE '%fig4a (smoke)%'")
+        used = store.client.search_runs([place], "tags.`reprod.figures` LIKE '%neural_ode.fig4a (smoke)%'")
         assert len(used) == 2, "the runs behind a figure are found by its name"
         # the model
         (model,) = child.entity.outputs.model_outputs
