@@ -13,14 +13,17 @@ from typing import Annotated, Any
 
 import typer
 
-from reprod import __version__, papers
-from reprod.config import SCALES
-from reprod.errors import BadInput, nearest
+from reprod import __version__, archive_cli, papers
+from reprod.config import SCALES, scale_known
+from reprod.errors import BadInput
 
 app = typer.Typer(
     help="Re-run the experiments of five papers on the dynamics of deep learning; rebuild every figure from the store.",
     rich_markup_mode=None, pretty_exceptions_enable=False,
 )  # fmt: skip
+
+app.add_typer(archive_cli.app, name="archive")
+app.command()(archive_cli.restore)
 
 FIRST = """\
 reprod {version}: five papers on the dynamics of deep learning, re-run, tracked in MLflow and redrawn
@@ -72,6 +75,14 @@ Paper = Annotated[str | None, typer.Option(help="all figures of this paper", aut
 Experiment = Annotated[
     str | None, typer.Option(help="all figures of this experiment", autocompletion=one_of(papers.experiments))
 ]
+AnyScale = Annotated[
+    str | None,
+    typer.Option(
+        help="default: paper; with --archive the largest of which all runs are there",
+        autocompletion=one_of(lambda: SCALES),
+    ),
+]
+FromArchive = Annotated[bool, typer.Option("--archive", help="read the archive of this checkout, not a store")]
 FigureId = Annotated[str | None, typer.Option("--figure", help="one figure, as `reprod list` names it")]
 
 
@@ -205,25 +216,29 @@ def figures(
     experiment: Experiment = None,
     paper: Paper = None,
     figure: FigureId = None,
-    scale: Scale = "paper",
+    scale: AnyScale = None,
     out: Annotated[Path, typer.Option(help="folder for PDF, PNG and CSV")] = Path("figures"),
     log: Annotated[bool, typer.Option("--log", help="keep them in the store, too, for the MLflow page")] = False,
+    archive: FromArchive = False,
     tracking_uri: Uri = None,
 ) -> int:
-    """Rebuild figures from the runs in the store, and from nothing else."""
+    """Rebuild figures from the runs in the store, or in the archive, and from nothing else."""
     from reprod.figures.figure import figures as find
-    from reprod.figures.figure import gather, write
+    from reprod.figures.figure import gather, largest_scale, write
     from reprod.figures.figure import log as log_
-    from reprod.store import Store
 
-    scale_known(scale)
+    store = reading(archive, tracking_uri)
+    if archive and log:
+        raise BadInput("--log keeps figures in a store: `reprod restore` first, then without --archive")
+    if scale is not None:
+        scale_known(scale)
     chosen = find(paper, experiment, figure)
-    store = Store(tracking_uri)
     index: dict[str, Any] = {}
     lacking = []
     for each in chosen:
         try:
-            runs = gather(each, scale, store, index)
+            at = scale or (largest_scale(each, store, index) if archive else "paper")
+            runs = gather(each, at, store, index)
             paths = write(each, runs, out)
         except BadInput as error:
             lacking.append(str(error))
@@ -377,6 +392,7 @@ def reproduce(
     launcher: Launcher = "local",
     out: Annotated[Path, typer.Option(help="folder for the figures")] = Path("figures"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan only")] = False,
+    no_archive: Annotated[bool, typer.Option("--no-archive", help="run also what the archive holds")] = False,
     slurm: SlurmFile = None,
     slurm_option: SlurmOption = None,
     tracking_uri: Uri = None,
@@ -389,7 +405,9 @@ def reproduce(
     if not (everything or experiment or paper or figure):
         raise BadInput("say what: --figure fig4d, --experiment NAME, --paper NAME or --all")
     chosen = find(paper, experiment, figure)
-    return reproduce_.reproduce(chosen, scale, options(launcher, workers, slurm, slurm_option), out, dry_run)
+    return reproduce_.reproduce(
+        chosen, scale, options(launcher, workers, slurm, slurm_option), out, dry_run, not no_archive
+    )
 
 
 @app.command()
@@ -397,20 +415,23 @@ def claims(
     experiment: Experiment = None,
     paper: Paper = None,
     figure: FigureId = None,
-    scale: Scale = "paper",
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the rows here, too")] = None,
+    scale: AnyScale = None,
+    as_json: Json = False,
+    archive: FromArchive = False,
     tracking_uri: Uri = None,
 ) -> int:
     """What the papers claim, what our runs give, and the verdict."""
     from reprod.figures.check import check, show, to_json
     from reprod.figures.figure import figures as find
-    from reprod.store import Store
 
-    scale_known(scale)
-    rows = check(find(paper, experiment, figure), scale, Store(tracking_uri))
-    show(rows)
-    if json_file is not None:
-        json_file.write_text(to_json(rows, scale))
+    store = reading(archive, tracking_uri)
+    if scale is not None:
+        scale_known(scale)
+    rows = check(find(paper, experiment, figure), scale or (None if archive else "paper"), store)
+    if as_json:
+        print(to_json(rows))
+    else:
+        show(rows)
     return 0
 
 
@@ -419,15 +440,16 @@ def report(
     out: Annotated[Path, typer.Option(help="folder of the site")] = Path("site"),
     paper: Annotated[str | None, typer.Option(help="this paper only")] = None,
     scale: Annotated[str | None, typer.Option(help="default: the largest that has all runs of a figure")] = None,
+    archive: FromArchive = False,
     tracking_uri: Uri = None,
 ) -> int:
     """Write a static site: every figure with its runs, every claim with its verdict. It opens from a file."""
     from reprod.figures import report as report_
-    from reprod.store import Store
 
+    store = reading(archive, tracking_uri)
     if scale is not None:
         scale_known(scale)
-    papers = report_.build(Store(tracking_uri), out, scale=scale, paper=paper)
+    papers = report_.build(store, out, scale=scale, paper=paper)
     for each in papers:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in each.verdicts.items())
         print(f"{each.name}: {len(each.rebuilt)} of {len(each.shown)} figures rebuilt; claims: {verdicts or 'none'}")
@@ -568,9 +590,17 @@ def sync(tracking_uri: Uri = None) -> int:
     return 1 if waiting else 0
 
 
-def scale_known(scale: str) -> None:
-    if scale not in SCALES:
-        raise BadInput(f"--scale {scale}: expected one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
+def reading(archive: bool, uri: str | None) -> Any:
+    """The store to read: that of the URI, or the archive."""
+    if archive and uri is not None:
+        raise BadInput("--archive and --tracking-uri: say one of them")
+    if archive:
+        from reprod.store.archive.store import ArchiveStore
+
+        return ArchiveStore()
+    from reprod.store import Store
+
+    return Store(uri)
 
 
 if __name__ == "__main__":

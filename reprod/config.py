@@ -191,6 +191,12 @@ def from_spelled(cls: type[C], spelled: Mapping[str, str]) -> C:
     return resolve(cls, {"scale": "paper", **spelled})
 
 
+def scale_known(scale: str) -> None:
+    """Raise `BadInput` for a scale that there is not."""
+    if scale not in SCALES:
+        raise BadInput(f"--scale {scale}: expected one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
+
+
 def spell(value: Any) -> str:
     """`None` -> none, `True` -> true, `1e-3` -> 0.001, `(0, 1)` -> 0,1. No spaces, quotes or brackets: MLflow logs
     project parameters shell-quoted, so that anything else would be stored in two spellings."""

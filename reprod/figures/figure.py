@@ -266,6 +266,11 @@ def needs(configs: Sequence[Config], store: Store, index: dict[str, dict[str, li
     return result
 
 
+def largest_scale(chosen: Figure, store: Store, index: dict[str, dict[str, list[Record]]]) -> str:
+    """The largest scale for which all runs are there; `small` where there is none."""
+    return next((scale for scale in chosen.scales if needs(chosen.runs(scale), store, index).complete), "small")
+
+
 def gather(chosen: Figure, scale: str, store: Store, index: dict[str, dict[str, list[Record]]] | None = None) -> Runs:
     """The runs of a figure. Raises `BadInput` that names the missing ones and the command that makes them."""
     have = needs(chosen.runs(scale), store, index)

@@ -11,15 +11,27 @@ from reprod.figures.figure import Figure, gather, log, write
 from reprod.jobs import plan, pool
 from reprod.jobs.sweep import counts, settled_plan, show_plan
 from reprod.store import Store
+from reprod.store.archive.restore import restore
+from reprod.store.archive.store import ArchiveStore, archives
 
 
-def reproduce(chosen: Sequence[Figure], scale: str, options: pool.Options, out: Path, dry_run: bool) -> int:
-    """Run what the figures lack, draw them, check the claims. 1 if something failed or is still missing."""
+def reproduce(
+    chosen: Sequence[Figure], scale: str, options: pool.Options, out: Path, dry_run: bool, archive: bool = True
+) -> int:
+    """Run what the figures lack, draw them, check the claims. What the archive has is taken from there, unless
+    `archive` is false. 1 if something failed or is still missing."""
     configs = plan.figure_configs(chosen, scale)
     pool.check(options)
     store = Store()
     made = settled_plan(configs, store, again=False) if not dry_run else plan.make(configs, store)
     print(f"{len(chosen)} figures at scale {scale} need {sum(len(c.seeds) for c in configs)} runs: {counts(made)}")
+    if archive and made.jobs and archives():
+        held = ArchiveStore()
+        made, ids = plan.held(made, held)
+        if ids:
+            print(f"  {len(ids)} of them are in the archive and are taken from there (--no-archive runs them anew)")
+            if not dry_run:
+                restore(held.all, only={each for run_id in ids for each in held.with_parents(run_id)})
     show_plan(made, store, options)
     if dry_run:
         return 0

@@ -29,17 +29,18 @@ from reprod.errors import BadInput
 from reprod.run import Upstream
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run as MlflowEntity
     from mlflow.tracking import MlflowClient
     from torch import nn
+
+ARCHIVED_ID = "reprod.archived_id"  # the tag of a run that was restored where its id could not be had
 
 
 @dataclass(frozen=True)
 class Record:
-    """A run as the store holds it."""
+    """A run as the store holds it. `entity` is MLflow's, or what an archive has in its place: `info`, `data`."""
 
     store: Store
-    entity: MlflowEntity
+    entity: Any
 
     @property
     def id(self) -> str:
@@ -58,9 +59,22 @@ class Record:
         return self.entity.data.tags
 
     @property
+    def params(self) -> dict[str, str]:
+        return self.entity.data.params
+
+    @property
+    def start(self) -> int:
+        """Milliseconds since 1970."""
+        return self.entity.info.start_time
+
+    @property
+    def end(self) -> int | None:
+        return self.entity.info.end_time
+
+    @property
     def metrics(self) -> dict[str, float]:
-        """The last value of each metric."""
-        return self.entity.data.metrics
+        """The last value of each metric, by name: no store promises an order."""
+        return dict(sorted(self.entity.data.metrics.items()))
 
     @property
     def experiment(self) -> str:
@@ -95,7 +109,7 @@ class Record:
         or whose parameters it cannot read."""
         if "reprod.config" not in self.tags:
             raise BadInput(f"run {self.id} was not made by reprod")
-        return _read_config(self.id, self.experiment, self.tags["reprod.config"])
+        return read_config(self.id, self.experiment, self.tags["reprod.config"])
 
     @property
     def seed(self) -> int | None:
@@ -157,7 +171,7 @@ class Record:
         except FileNotFoundError:
             raise BadInput(self._broken(artifact, "is missing")) from None
         recorded = self._meaning(str(Path(artifact).with_suffix(".json"))).get("sha256", "")
-        if recorded and _sha256_of(path) != recorded:
+        if recorded and sha256_of(path) != recorded:
             raise BadInput(self._broken(path, "is not what the run recorded (another sha256)"))
         return path
 
@@ -170,8 +184,7 @@ class Record:
 
     def history(self, metric: str) -> pd.Series:
         """Value by step. After a resume MLflow may hold a step twice: the last one written counts."""
-        points = self.store.client.get_metric_history(self.id, metric)
-        last = {p.step: p.value for p in sorted(points, key=lambda p: (p.step, p.timestamp))}
+        last = {step: value for step, _, value in sorted(self.store.points(self.id, metric), key=lambda p: p[:2])}
         return pd.Series(last, name=metric, dtype=float).rename_axis("step")
 
     def model(self, name: str = "model") -> nn.Module:
@@ -208,7 +221,14 @@ class Store:
                 raise BadInput(f"{run_id} begins the ids of several runs: {ids}")
             if found:
                 return Record(self, found[0])
+        # a server chooses the ids of its runs: one that was restored there says in a tag which it had
+        if restored := self.search(extra=f"tags.`{ARCHIVED_ID}` = '{run_id}'"):
+            return restored[0]
         raise BadInput(f"the store {self.uri} has no run {run_id}")
+
+    def points(self, run_id: str, metric: str) -> list[tuple[int, int, float]]:
+        """(step, timestamp, value) of all that was logged of a metric, in no order."""
+        return [(p.step, p.timestamp, p.value) for p in self.client.get_metric_history(run_id, metric)]
 
     def search(self, experiment: str | None = None, *, extra: str = "") -> list[Record]:
         """All runs that reprod made (of one experiment), newest first, whatever MLflow experiment they lie in."""
@@ -256,10 +276,16 @@ class Store:
     def children(self, run_id: str) -> list[Record]:
         return self.search(extra=f"tags.`mlflow.parentRunId` = '{run_id}'")
 
-    def artifact(self, entity: MlflowEntity, path: str) -> Path:
+    def local_root(self, entity: Any) -> Path | None:
+        """The folder of a run's files, where they lie on this machine."""
         root = entity.info.artifact_uri or ""
-        if root.startswith("file:") or ":" not in root.partition("/")[0]:
-            local = self._local_root(root) / path
+        here = root.startswith("file:") or ":" not in root.partition("/")[0]
+        return self._local_root(root) if here else None
+
+    def artifact(self, entity: Any, path: str) -> Path:
+        root = self.local_root(entity)
+        if root is not None:
+            local = root / path
             if not local.exists():
                 raise FileNotFoundError(f"run {entity.info.run_id} has no artifact {path}")
             return local
@@ -273,7 +299,7 @@ class Store:
             return beside if beside.exists() else folder
         return folder
 
-    def _download(self, entity: MlflowEntity, path: str) -> Path:
+    def _download(self, entity: Any, path: str) -> Path:
         from reprod.project import cache_dir
 
         kept = cache_dir() / "artifacts" / entity.info.run_id / path
@@ -320,7 +346,7 @@ def lookup(client: MlflowClient, wanted: Config | Named) -> Upstream | None:
     if isinstance(wanted, Named):
         found: Record | None = store.get(wanted.run_id)
         assert found is not None
-        if found.id != wanted.run_id:  # the parameter is part of the run's identity: one spelling
+        if len(wanted.run_id) < len(found.id):  # the parameter is part of the run's identity: one spelling
             raise BadInput(f"{wanted.parameter}={wanted.run_id}: give the whole id, {found.id}")
         if found.experiment not in wanted.experiments or found.status != "FINISHED" or found.seed is None:
             raise BadInput(
@@ -339,7 +365,7 @@ def _complain(sentence: str) -> None:
 
 
 @lru_cache(maxsize=100_000)
-def _read_config(run_id: str, experiment: str, text: str) -> Config:
+def read_config(run_id: str, experiment: str, text: str) -> Config:
     try:
         return from_spelled(papers.config_class(experiment), json.loads(text))
     except (BadInput, ValueError, AttributeError, TypeError) as error:
@@ -349,9 +375,9 @@ def _read_config(run_id: str, experiment: str, text: str) -> Config:
 _SUMS: dict[tuple[str, int, int], str] = {}
 
 
-def _sha256_of(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """Computed once for each state of a file."""
-    from reprod.store.checkpoints import sha256
+    from reprod.store.files import sha256
 
     found = path.stat()
     key = str(path), found.st_mtime_ns, found.st_size

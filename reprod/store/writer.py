@@ -29,7 +29,6 @@ from reprod.config import Config
 from reprod.errors import BadInput, Diverged, Interrupted
 from reprod.run import Run, as_array, as_table
 from reprod.store import checkpoints, reader
-from reprod.store.checkpoints import sha256
 from reprod.store.connection import (
     MlflowClient,
     MlflowException,
@@ -39,6 +38,7 @@ from reprod.store.connection import (
     first_line,
     tracking_uri,
 )
+from reprod.store.files import sha256
 from reprod.store.outbox import Outbox
 from reprod.store.provenance import provenance
 from reprod.training import signals

@@ -122,7 +122,8 @@ def test_a_claim_that_is_right_is_hardly_ever_refuted(case: str):
 
 
 @pytest.mark.parametrize(("total", "limits", "true"), [
-    (20, {"at_least": 0.9}, 0.9), (100, {"at_least": 0.9}, 0.9), (20, {"at_most": 0.1}, 0.1), (100, {"at_most": 0.02}, 0.02),
+    (20, {"at_least": 0.9}, 0.9), (100, {"at_least": 0.9}, 0.9), (20, {"at_most": 0.1}, 0.1),
+    (100, {"at_most": 0.02}, 0.02),
     (100, {"at_least": 0.3, "at_most": 0.6}, 0.3), (100, {"at_least": 0.3, "at_most": 0.6}, 0.6),
 ])  # fmt: skip
 def test_a_share_errs_at_most_one_time_in_forty(total: int, limits: dict, true: float):

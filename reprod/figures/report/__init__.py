@@ -20,7 +20,7 @@ from reprod import papers as papers_
 from reprod.config import SCALES, Config
 from reprod.errors import BadInput
 from reprod.figures.claims import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, UNDECIDED, Finding
-from reprod.figures.figure import Figure, Runs, draw, figures, gather, needs, save
+from reprod.figures.figure import Figure, Runs, draw, figures, gather, largest_scale, needs, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
@@ -130,11 +130,6 @@ def build(store: Store, out: Path, *, scale: str | None = None, paper: str | Non
         papers.append(Paper(name, papers_.known_paper(name).title, shown))
     _write(papers, out)
     return papers
-
-
-def largest_scale(chosen: Figure, store: Store, index: dict) -> str:
-    """The largest scale for which all runs are there; `small` where there is none."""
-    return next((scale for scale in chosen.scales if needs(chosen.runs(scale), store, index).complete), "small")
 
 
 def show(chosen: Figure, scale: str, store: Store, index: dict, folder: Path) -> Shown:
