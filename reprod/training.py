@@ -169,10 +169,12 @@ class _Signals:
         self.depth = 0
 
     def install(self) -> None:
-        """Let SIGTERM, SIGINT and SIGUSR2 stop the run of this process with a checkpoint. Main thread only."""
+        """Let SIGTERM, SIGINT and SIGUSR2 (where there is one) stop the run of this process with a checkpoint. Main
+        thread only."""
         self.pending, self.depth = None, 0
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-            signal.signal(signum, self._receive)
+        for name in ("SIGTERM", "SIGINT", "SIGUSR2"):  # Windows has no SIGUSR2, which is Slurm's
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._receive)
 
     def _receive(self, signum: int, _frame: Any) -> None:
         if self.pending is None:

@@ -1,7 +1,8 @@
 """Many runs: local worker processes, or Slurm through submitit. One code path runs a job; only who starts it differs.
 
 Local jobs are forked from a server process that has imported torch and MLflow once, so a job starts in milliseconds
-and dies alone. Threads are shared out: two workers on two cores get one each.
+and dies alone (elsewhere than on Linux each starts afresh, in seconds). Threads are shared out: two workers on two
+cores get one each; and so are CUDA devices, one to a worker.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from reprod.errors import BadInput, Interrupted, nearest
 from reprod.jobs.plan import Job
+from reprod.machine import cores, cuda_devices
 
 
 @dataclass
@@ -125,7 +127,8 @@ def run_job(job: Job, parent_id: str | None) -> int:
 def _in_worker(job: Job, parent_id: str | None, log: str, environment: dict[str, str], threads: int) -> None:
     """The body of a local worker process."""
     os.environ.update(environment)
-    os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on once
+    if hasattr(os, "setpgid"):  # not on Windows
+        os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on once
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -150,6 +153,8 @@ def _stop_with(parent: int) -> None:
 def _context(threads: int) -> Any:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
+    if sys.platform != "linux":  # no fork on Windows, and none that is safe beside macOS' frameworks
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "reprod.store.writer", "reprod.jobs.launch"])
     return context
@@ -157,19 +162,23 @@ def _context(threads: int) -> Any:
 
 def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None) -> None:
     workers = min(options.workers, len(outcomes)) or 1
-    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores() // workers)
     context = _context(threads)
-    environment = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_"))}
+    environment = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_", "CUDA_"))}
+    devices = cuda_devices() or [""]
+    free = [devices[i % len(devices)] for i in range(workers)]  # one for each worker that is not busy
     waiting = list(outcomes)
-    active: dict[Any, Outcome] = {}
+    active: dict[Any, tuple[Outcome, str]] = {}
     with _stopping() as stop:
         while waiting or active:
             while waiting and len(active) < workers and not stop:
                 outcome = waiting.pop(0)
-                arguments = (outcome.job, parent_id, str(outcome.log), environment, threads)
+                device = free.pop(0)
+                sees = {"CUDA_VISIBLE_DEVICES": device} if device and ":" not in outcome.job.config.device else {}
+                arguments = (outcome.job, parent_id, str(outcome.log), environment | sees, threads)
                 process = context.Process(target=_in_worker, args=arguments)
                 process.start()
-                active[process] = outcome
+                active[process] = outcome, device
                 outcome.state, outcome.began = "running", time.monotonic()
             if stop and not active:
                 break
@@ -179,7 +188,9 @@ def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None)
                 stop[0] = -stop[0]
             multiprocessing.connection.wait([process.sentinel for process in active], timeout=0.5)
             for process in [process for process in active if process.exitcode is not None]:
-                _settle(active.pop(process), process.exitcode)
+                outcome, device = active.pop(process)
+                free.append(device)
+                _settle(outcome, process.exitcode)
         if stop:
             raise Interrupted(abs(stop[0]))
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reprod.machine import share
 from reprod.training import torch_stream
 
 SIGMAS = ("gelu", "relu", "identity", "tanh")
@@ -275,15 +275,8 @@ class Descent:
                 room = self._rooms[first]
                 loss[i, s], squares[i, s] = _compiled(self.law, self.X[s], self.Y[s], net, s, None, room)
 
-        if self.threads == 1:
-            work(0)
-        else:
-            list(self._pool.map(work, range(self.threads)))
+        share(work, self.threads)
         return loss, squares
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.threads)
 
     def _torch_step(self, net: Weights) -> tuple[np.ndarray, np.ndarray]:
         squares = torch.zeros(len(self.X), dtype=torch.float64, device=self.X.device)
@@ -309,13 +302,10 @@ class Descent:
 
 
 def choose(kernel: str, activation: str, device: str = "cpu") -> str:
-    """`auto`: the compiled kernel where numba is installed and it knows the activation, else torch."""
-    import importlib.util
-
+    """`auto`: the compiled kernel on a processor where it knows the activation, else torch."""
     if kernel != "auto":
         return kernel
-    known = activation in ("gelu", "relu", "identity") and device == "cpu"
-    return "numba" if known and importlib.util.find_spec("numba") is not None else "torch"
+    return "numba" if activation in ("gelu", "relu", "identity") and device == "cpu" else "torch"
 
 
 # -- distances --------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sys
 import warnings
@@ -14,6 +13,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the outbox retr
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ["MLFLOW_TRUNCATE_LONG_VALUES"] = "false"  # an error, not a silent cut
 
+from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -65,8 +65,7 @@ def _opening(uri: str) -> Iterator[None]:
         raise BadInput(f"cannot reach the store {uri}: there is no folder {path.parent}")
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a store that may only be read needs no tables
-            lock = stack.enter_context(open(path.with_name(path.name + ".lock"), "a"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.enter_context(FileLock(path.with_name(path.name + ".lock")))
         yield
 
 

@@ -6,17 +6,17 @@ import pytest
 
 matplotlib.use("Agg")
 
-from analysis import learning_coefficient as figures
+from reprod.analysis.learning_coefficient import staircase
 from reprod.figures.figure import REPRODUCED, Runs
 from reprod.figures.figure import figures as registered
 
-ALL = {f.id: f for f in registered("learning_coefficient")}
+ALL = {f.short: f for f in registered("learning_coefficient")}
 THEORY = [name for name, f in ALL.items() if not f.runs("small")]
 
 
 def test_every_figure_of_the_specification_is_there():
-    numbers = {name.split("_")[1] for name in ALL}
-    assert {f"f{i}" for i in range(1, 19)} <= numbers
+    numbers = {name.split("_")[0] for name in ALL}
+    assert {f"fig{i}" for i in range(1, 19)} <= numbers
 
 
 @pytest.mark.parametrize("scale", ["paper", "small", "smoke"])
@@ -30,11 +30,11 @@ def test_runs_are_valid_and_distinct(name, scale):
 
 
 def test_paper_scale_asks_for_the_published_runs():
-    assert sum(len(c.seeds) for c in ALL["llc_f1"].runs("paper")) == 600
-    assert sum(len(c.seeds) for c in ALL["llc_f13"].runs("paper")) == 6
-    assert sum(len(c.seeds) for c in ALL["llc_f15"].runs("paper")) == 70
-    assert len(ALL["llc_f18_momentum"].runs("paper")) == 10
-    assert {c.momentum for c in ALL["llc_f18_learning_rate"].runs("paper")} == {0.0, 0.9}
+    assert sum(len(c.seeds) for c in ALL["fig1"].runs("paper")) == 600
+    assert sum(len(c.seeds) for c in ALL["fig13"].runs("paper")) == 6
+    assert sum(len(c.seeds) for c in ALL["fig15"].runs("paper")) == 70
+    assert len(ALL["fig18_momentum"].runs("paper")) == 10
+    assert {c.momentum for c in ALL["fig18_learning_rate"].runs("paper")} == {0.0, 0.9}
 
 
 @pytest.mark.parametrize("name", THEORY)
@@ -49,7 +49,7 @@ def test_theory_draws_and_holds(name):
 
 def test_plateaus_are_told_from_the_way_between():
     rest = [1100.0] * 6 + [900.0, 700.0] + [600.0] * 6 + [400.0] + [280.0] * 6 + [1.0, 0.001, 1e-6]
-    learned = figures._learned(np.array(rest), 5)
+    learned = staircase._learned(np.array(rest), 5)
     assert learned[2] == 0
     assert learned[11] == 1
     assert learned[18] == 2
@@ -59,12 +59,12 @@ def test_plateaus_are_told_from_the_way_between():
 
 def test_running_mean_keeps_length_and_level():
     values = np.arange(40.0)
-    smooth = figures._running_mean(values)
+    smooth = staircase._running_mean(values)
     assert len(smooth) == 40
     assert smooth[20] == pytest.approx(values[15:25].mean())
-    assert figures._running_mean(np.ones(5)).tolist() == [1.0] * 5
+    assert staircase._running_mean(np.ones(5)).tolist() == [1.0] * 5
 
 
 def test_closed_form_plateaus_of_the_published_runs():
-    config = ALL["llc_f13"].runs("paper")[0]
-    assert figures._plateau_values(config) == pytest.approx([0, 4.84, 8.75, 11.63, 13.44, 14.27], abs=0.006)
+    config = ALL["fig13"].runs("paper")[0]
+    assert staircase._plateau_values(config) == pytest.approx([0, 4.84, 8.75, 11.63, 13.44, 14.27], abs=0.006)
