@@ -88,10 +88,7 @@ BAD = {
     "unreachable store": ("run xor_fan", "cannot reach the store http://127.0.0.1:9"),
     "unknown experiment": ("run cifar_od", "there is no experiment 'cifar_od'; did you mean cifar_ode?"),
     "unknown figure": ("figures --figure fig4z", "there is no figure 'fig4z'; did you mean fig"),
-    "unknown scale": (
-        "figures --figure fig4a --scale tiny",
-        "--scale tiny: expected one of paper, medium, small, smoke",
-    ),
+    "unknown scale": ("figures --figure fig4a --scale tiny", "--scale tiny: expected one of paper, medium, small"),
     "nonsense": ("run cifar_ode -P tol", "-P tol: expected NAME=VALUE"),
     "no such option": ("run cifar_ode --tol 1", "No such option: --tol"),
 }

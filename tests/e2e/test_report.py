@@ -12,7 +12,7 @@ import pytest
 from reprod import cite, cli, papers
 from reprod.figures import report
 from reprod.figures.checklist import text as checklist
-from reprod.figures.figure import NOT_COMPARABLE, TOO_FEW, figures
+from reprod.figures.figure import NOT_COMPARABLE, UNDECIDED, figures
 from reprod.jobs import launch
 from reprod.store import Store
 from tests.e2e.conftest import chromium
@@ -98,7 +98,7 @@ def test_every_figure_and_claim_is_there(built: tuple[Path, report.Paper], paper
             assert f"{paper}.html#claim-{report.anchor(name, claim.name)}" in claims_page
         for record in shown.runs.records:
             assert f'id="run-{record.id}"' in runs_page
-    assert page.verdicts.keys() <= {TOO_FEW, NOT_COMPARABLE}, "seconds of training decide nothing"
+    assert page.verdicts.keys() <= {UNDECIDED, NOT_COMPARABLE}, "seconds of training decide nothing"
     assert sum(page.verdicts.values()) == sum(len(shown.claims) for shown in page.shown)
 
 
@@ -108,7 +108,7 @@ def test_what_lacks_runs_is_listed_with_its_command_and_a_foreign_folder_is_kept
     text = (tmp_path / "site" / "neural_ode.html").read_text()
     assert "reprod reproduce --figure neural_ode.fig4a --scale small" in text
     assert "paper 0 of 40, small 0 of 16, smoke 0 of 2" in text
-    assert paper.verdicts.keys() == {TOO_FEW}
+    assert paper.verdicts.keys() == {UNDECIDED}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     from reprod.errors import BadInput
@@ -129,15 +129,15 @@ def test_the_largest_complete_scale_is_shown(smoke_store: Store, paper: str):
 def test_a_logged_figure_is_one_run_that_names_its_runs(smoke_store: Store, paper: str, tmp_path: Path, monkeypatch):
     shutil.copy(Path(smoke_store.uri.removeprefix("sqlite:///")), tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    words = ["figures", "--figure", "resnet_fig3", "--scale", "smoke", "--out", str(tmp_path / "out"), "--log"]
+    words = ["figures", "--figure", "residual_limit.fig3", "--scale", "smoke", "--out", str(tmp_path / "out"), "--log"]
     for _ in range(2):
         assert launch.guarded(lambda: cli.app(words, standalone_mode=False) or 0) == 0
     store = Store()
     (logged,) = store.client.search_runs([store.client.get_experiment_by_name("figures").experiment_id])
-    assert logged.info.run_name == "resnet_fig3 (smoke)"
+    assert logged.info.run_name == "residual_limit.fig3 (smoke)"
     names = {file.path for file in store.client.list_artifacts(logged.info.run_id)}
-    assert names == {f"resnet_fig3-smoke.{ending}" for ending in ("pdf", "png", "csv")}
-    behind = store.search(extra="tags.`reprod.figures` LIKE '%resnet_fig3 (smoke)%'")
+    assert names == {f"residual_limit.fig3-smoke.{ending}" for ending in ("pdf", "png", "csv")}
+    behind = store.search(extra="tags.`reprod.figures` LIKE '%residual_limit.fig3 (smoke)%'")
     assert len(behind) == 2
     note = logged.data.tags["mlflow.note.content"]
     assert all(record.id in note for record in behind)
