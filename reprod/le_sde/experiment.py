@@ -24,6 +24,7 @@ from .data import load
 from .networks import LeNets
 
 LOGGED = 200  # points of a metric that a person wants to see
+STRIDE = 250  # steps after which all trials have to be at the same iteration: progress, Ctrl-C
 
 
 # -- training -----------------------------------------------------------------------------------------------------
@@ -64,14 +65,18 @@ def _train(config: GeomnistDynamics | CifarDynamics, run: Run) -> None:
         return f"val loss {loss[e].mean():.4f}, accuracy {accuracy[e].mean():.3f}"
 
     for iteration in loop(run, T, state, every=config.checkpoint_every, healthy=healthy, status=status):
-        if iteration % every and iteration != T:
-            continue  # trials go `every` steps at a time, one after the other, so that a network stays in the cache
-        part = slice(progress["done"], iteration)
-        ensemble.train(part.start, part.stop)
+        due = iteration % every == 0 or iteration == T
+        if not due and iteration % STRIDE and iteration % config.checkpoint_every:
+            continue  # trials go many steps at a time, one after the other, so that a network stays in the cache
+        ensemble.train(progress["done"], iteration)
+        progress["done"] = iteration
+        if not due:
+            continue
         e = progress["evaluations"]
         loss[e], accuracy[e] = ensemble.evaluate()
-        progress.update(done=iteration, evaluations=e + 1)
+        progress["evaluations"] = e + 1
         if e % log_every == 0 or iteration == T:
+            part = slice(evaluated[e - 1], iteration)
             seen = cross_entropy(ensemble.logits[:, part], labels[:, part]).mean()
             run.log(iteration, {"train/loss": seen, "val/loss": loss[e].mean(), "val/accuracy": accuracy[e].mean()})
     _report(config, run, ensemble, labels, evaluated, loss, accuracy, examples.x_val)

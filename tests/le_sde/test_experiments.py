@@ -104,7 +104,12 @@ def test_a_simulation_reads_the_training_of_the_store(store_uri, trained):
         launch.execute(resolve(LeOdeSimulation, {"scale": "smoke", "training_run": found.id}))
     named = resolve(LeOdeSimulation, {"scale": "smoke", "training_run": training.id, "seeds": "4"})
     assert launch.execute(named) == 0
-    assert store.Store().find(named).tags["reprod.upstream"] == f"run {training.id}"
+    made = store.Store().find(named)
+    assert made.tags["reprod.upstream"] == f"run {training.id}"
+    from reprod.jobs import housekeeping
+
+    deviations, _ = housekeeping.verify(store.Store(), made.id)  # looks the named run up again
+    assert deviations and all(deviation.equal for deviation in deviations)
 
 
 def test_separation_at_smoke_scale_shows_the_transition():
