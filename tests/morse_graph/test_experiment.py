@@ -226,12 +226,20 @@ def test_known_maps_need_no_training(name):
         ({"permutations": "1000000000"}, "at most 99999"),
         ({"n_train": "20000"}, "at most 12665"),
         ({"networks": "1"}, "at least 2"),
+        ({"training_run": "a", "seeds": "0-2,1"}, "each seed once"),
         ({"nets": "5", "networks": "5"}, "given twice"),
     ],
 )
 def test_mistakes_are_named(values, sentence):
     with pytest.raises(BadInput, match=sentence):
         resolve(MorseGraph, values)
+
+
+def test_a_seed_beyond_64_bits_is_refused():
+    with pytest.raises(BadInput, match="less than 2"):
+        resolve(IrisTraining, {"seeds": str(2**63)})
+    with pytest.raises(BadInput, match="less than 2"):
+        resolve(MorseGraph, {"seeds": str(2**63)}).upstream()
 
 
 def test_identity_ignores_what_has_no_effect():
