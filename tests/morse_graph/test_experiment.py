@@ -7,6 +7,7 @@ import pytest
 
 from reprod.config import at_scale, resolve
 from reprod.errors import BadInput, Interrupted
+from reprod.jobs.launch import ineffective
 from reprod.morse_graph import config as c
 from reprod.morse_graph import dynamics, ensemble, maps, morse
 from reprod.morse_graph.architectures import ARCHITECTURES
@@ -251,6 +252,14 @@ def test_identity_ignores_what_has_no_effect():
     assert base.training().digest() == at_scale(IrisTraining, "paper", epochs=450).digest()
     pruned = at_scale(MorseGraph, "paper", map="leslie", prune=True)
     assert pruned.digest() == at_scale(MorseGraph, "paper", map="leslie", prune=True, conley=False).digest()
+
+
+def test_what_has_no_effect_is_said():
+    typed = {"shuffle": "3", "images": "7", "scale": "smoke"}
+    assert ineffective(resolve(MorseGraph, typed), typed) == {"shuffle", "n_train"}
+    assert not ineffective(resolve(MorseGraph, {"shuffle": "3", "pairing": "shuffled"}), ["shuffle", "pairing"])
+    pruned = {"prune": "true", "conley": "false", "map": "leslie", "pair": "smallest"}
+    assert ineffective(resolve(MorseGraph, pruned), pruned) == {"conley", "pair"}
 
 
 def test_earlier_spellings_are_understood():
