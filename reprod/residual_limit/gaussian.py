@@ -143,15 +143,14 @@ def _report_lipschitz(
     child.array("loss", loss, axes=("L", "t"), about="training loss before iteration t", exact=True)
     pl = depths[:, None] * squares / loss
     child.array("pl", pl, axes=("L", "t"), about="L sum_k |dloss/dZ_k|^2 / loss, bounded below under the PL condition")
-    slopes = {norm: rates.by_time(depths, values) for norm, values in (("paper", paper), ("code", code.max(0)))}
-    rows = [
-        {"norm": norm, "T": t, "exponent": fit.value, "low": fit.low, "high": fit.high}
-        for norm, fits in slopes.items()
-        for t, fit in zip(T, fits, strict=True)
+    slopes = {norm: rates.asymptotic(depths, values) for norm, values in (("paper", paper), ("code", code.max(0)))}
+    frames = [
+        pd.DataFrame({"norm": norm, "T": T, "exponent": fit.value, "low": fit.low, "high": fit.high})
+        for norm, fit in slopes.items()
     ]
     about = "exponent of L in lip_paper and lip_code, its 95 % interval; depths from 16 where there are three"
-    child.table("slopes", pd.DataFrame(rows), units={"T": "iterations"}, about=about)
-    child.log(config.iterations, {f"slope/{norm}": fits[-1].value for norm, fits in slopes.items()})
+    child.table("slopes", pd.concat(frames), units={"T": "iterations"}, about=about)
+    child.log(config.iterations, {f"slope/{norm}": fit.value[-1] for norm, fit in slopes.items()})
     child.log(config.iterations, {"lip/L_times_paper": float(depths[-1] * paper[-1, -1])})
     _model(config, child, descent.nets[-1], s, descent.X)
 
@@ -204,25 +203,17 @@ def _report_convergence(
             norm = ("L2(ds) norm of V's distance", "L2(ds) norm of W's distance", "sup over s of |dV|_F + |dW|_F")
             about = f"{norm[column]} to the reference; {words[align]}"
             child.array(name + ending, found[..., column], axes=("t", "L"), about=about, exact=True)
-    rows = []
+    frames = []
     for column, name in enumerate(QUANTITIES):
         late = history["left"][s, config.drop :, :, column].T
         for regressor, reference in (("1/L", None), ("1/L - 1/Lref", config.reference)):
-            fits = rates.by_time(depths, late, reference)
-            rows += [
-                {
-                    "quantity": name,
-                    "regressor": regressor,
-                    "iteration": t,
-                    "exponent": f.value,
-                    "low": f.low,
-                    "high": f.high,
-                }
-                for t, f in enumerate(fits, config.drop)
-            ]
-            child.log(config.iterations, {f"slope/{name}{'' if reference else '_naive'}": fits[-1].value})
+            fit = rates.asymptotic(depths, late, reference)
+            columns = {"iteration": range(config.drop, config.iterations), "exponent": fit.value}
+            frame = pd.DataFrame({**columns, "low": fit.low, "high": fit.high})
+            frames.append(frame.assign(quantity=name, regressor=regressor))
+            child.log(config.iterations, {f"slope/{name}{'' if reference else '_naive'}": fit.value[-1]})
     about = "exponent of L in dV, dW and sup, and its 95 % interval; depths from 16 where there are three"
-    child.table("slopes", pd.DataFrame(rows), about=about)
+    child.table("slopes", pd.concat(frames), about=about)
     _model(config, child, descent.nets[-2], s, descent.X)
 
 

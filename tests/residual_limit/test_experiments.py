@@ -33,7 +33,7 @@ ARRAYS = {
 }
 TABLES = {
     "resnet_lipschitz": {"slopes": ["norm", "T", "exponent", "low", "high"]},
-    "resnet_convergence": {"slopes": ["quantity", "regressor", "iteration", "exponent", "low", "high"]},
+    "resnet_convergence": {"slopes": ["iteration", "exponent", "low", "high", "quantity", "regressor"]},
     "resnet_long_time": {"crossings": ["level", "iteration"]},
     "cifar_resnet": {
         "epochs": ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"],
