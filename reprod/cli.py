@@ -3,31 +3,84 @@ MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from reprod import archive_cli
-from reprod.config import scale_known
+from reprod import __version__, archive_cli, papers
+from reprod.config import SCALES, scale_known
 from reprod.errors import BadInput
 
 app = typer.Typer(
     help="Re-run the experiments of five papers on the dynamics of deep learning; rebuild every figure from the store.",
-    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False,
+    rich_markup_mode=None, pretty_exceptions_enable=False,
 )  # fmt: skip
 
 app.add_typer(archive_cli.app, name="archive")
 app.command()(archive_cli.restore)
 
-Parameters = Annotated[list[str] | None, typer.Option("-P", metavar="NAME=VALUE", help="a parameter; may be repeated")]
-Uri = Annotated[str | None, typer.Option(help="the store; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")]
-Scale = Annotated[str, typer.Option(help="paper, small or smoke")]
-Paper = Annotated[str | None, typer.Option(help="all figures of this paper")]
-Experiment = Annotated[str | None, typer.Option(help="all figures of this experiment")]
+FIRST = """\
+reprod {version}: five papers on the dynamics of deep learning, re-run, tracked in MLflow and redrawn
+
+  reprod list                                      the experiments and figures, and what the store holds of each
+  reprod run sphere_ode --scale smoke              run an experiment (here in seconds; -P help= shows its parameters)
+  reprod runs sphere_ode                           its runs side by side
+  reprod reproduce --figure fig4a --scale small    run what a figure lacks, draw it, check its claims
+  reprod report                                    all figures and claims as a web site
+
+reprod --help shows every command, reprod doctor what this machine has and lacks."""
+
+
+def use(uri: str | None) -> str | None:
+    """Make the store of --tracking-uri the current one, also for what the command starts."""
+    if uri is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+    return uri
+
+
+def complete_parameter(incomplete: str) -> list[str]:
+    """`to` -> `tol=`, of the experiment that was typed before: the context does not have it, the shell's words do."""
+    typed = " ".join(os.environ.get(name, "") for name in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")).split()
+    known = [dataclasses.fields(papers.config_class(word)) for word in typed if word in papers.experiments()]
+    return [f"{field.name}=" for field in (known or [()])[0] if field.name.startswith(incomplete)]
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """A completion for the shell."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+EntryPoint = Annotated[
+    str, typer.Argument(help="an entry point, as `reprod list` names it", autocompletion=one_of(papers.experiments))
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("-P", metavar="NAME=VALUE", help="a parameter; may be repeated", autocompletion=complete_parameter),
+]
+Uri = Annotated[
+    str | None, typer.Option(help="the store; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db", callback=use)
+]
+Scale = Annotated[str, typer.Option(help="paper, medium, small or smoke", autocompletion=one_of(lambda: SCALES))]
+ScaleToo = Annotated[
+    str | None, typer.Option("--scale", help="the same as -P scale=...", autocompletion=one_of(lambda: SCALES))
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there")]
+Paper = Annotated[str | None, typer.Option(help="all figures of this paper", autocompletion=one_of(papers.papers))]
+Experiment = Annotated[
+    str | None, typer.Option(help="all figures of this experiment", autocompletion=one_of(papers.experiments))
+]
 AnyScale = Annotated[
-    str | None, typer.Option(help="default: paper; with --archive the largest of which all runs are there")
+    str | None,
+    typer.Option(
+        help="default: paper; with --archive the largest of which all runs are there",
+        autocompletion=one_of(lambda: SCALES),
+    ),
 ]
 FromArchive = Annotated[bool, typer.Option("--archive", help="read the archive of this checkout, not a store")]
 FigureId = Annotated[str | None, typer.Option("--figure", help="one figure, as `reprod list` names it")]
@@ -53,6 +106,18 @@ def main() -> None:
         raise
 
 
+@app.callback(invoke_without_command=True)
+def first(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print it and exit")] = False
+) -> int:
+    if version:
+        print(f"reprod {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(FIRST.format(version=__version__))
+    return 0
+
+
 def pairs(words: Sequence[str] | None) -> dict[str, str]:
     values: dict[str, str] = {}
     for word in words or ():
@@ -65,20 +130,45 @@ def pairs(words: Sequence[str] | None) -> dict[str, str]:
     return values
 
 
+def scaled(words: Sequence[str] | None, scale: str | None) -> dict[str, str]:
+    """The parameters, with the scale among them."""
+    values = pairs(words)
+    if scale is None:
+        return values
+    scale_known(scale)
+    if values.get("scale", scale) != scale:
+        raise BadInput(f"--scale {scale} and -P scale={values['scale']}: say one of them")
+    return {"scale": scale, **values}
+
+
+def print_json(value: Any) -> None:
+    """Numbers that are not finite become null."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: plain(inner) for name, inner in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [plain(inner) for inner in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    print(json.dumps(plain(value), indent=1))
+
+
 @app.command()
 def run(
-    experiment: Annotated[str, typer.Argument(help="an entry point, as `reprod list` names it")],
+    experiment: EntryPoint,
     parameters: Parameters = None,
+    scale: ScaleToo = None,
     env_manager: Annotated[
         str | None, typer.Option(help="local, conda, uv or virtualenv; default: what is here")
     ] = None,
+    tracking_uri: Uri = None,
 ) -> int:
     """Run one experiment and record it. `-P help=` shows its parameters."""
-    from reprod import papers
     from reprod.jobs import launch
 
     papers.known(experiment)
-    values = pairs(parameters)
+    values = scaled(parameters, scale)
     if "help" in values:
         print(launch.help_text(experiment))
         return 0
@@ -86,7 +176,35 @@ def run(
 
 
 @app.command()
-def resume(run_id: Annotated[str, typer.Argument(help="a run that was stopped or killed")]) -> int:
+def runs(
+    experiment: EntryPoint,
+    parameters: Parameters = None,
+    scale: ScaleToo = None,
+    metric: Annotated[list[str] | None, typer.Option(help="a metric to show; may be repeated")] = None,
+    as_json: Json = False,
+    tracking_uri: Uri = None,
+) -> int:
+    """Compare finished runs: parameters that differ, metrics as mean +- standard deviation over seeds, time, commit."""
+    from reprod.jobs import compare
+    from reprod.store import Store
+
+    papers.known(experiment)
+    store = Store(tracking_uri)
+    there = store.readable(store.search(experiment))
+    found = compare.lines(compare.chosen(there, experiment, scaled(parameters, scale)))
+    if as_json:
+        print_json(compare.rows(found, metric or ()))
+    elif found:
+        compare.show(found, metric or ())
+    else:
+        print(f"no finished runs of {experiment} like that in {store.uri}")
+    return 0
+
+
+@app.command()
+def resume(
+    run_id: Annotated[str, typer.Argument(help="a run that was stopped or killed")], tracking_uri: Uri = None
+) -> int:
     """Continue an unfinished run behind its newest checkpoint."""
     from reprod.jobs import launch
 
@@ -136,30 +254,43 @@ def figures(
 
 
 @app.command(name="list")
-def list_(tracking_uri: Uri = None) -> int:
+def list_(as_json: Json = False, tracking_uri: Uri = None) -> int:
     """Show papers, experiments and figures, and what the store holds for each."""
-    from reprod import papers
     from reprod.figures.figure import figures as find
     from reprod.figures.figure import needs
     from reprod.store import Store
 
     store = Store(tracking_uri)
     index: dict[str, Any] = {}
+    listed = []
     for paper in papers.papers().values():
-        print(f"\n{paper.name}: {paper.title}")
+        experiments, drawn = [], []
         for name in paper.experiments:
             index[name] = store.by_digest(name)
             records = [r for same in index[name].values() for r in same]
             counts = {s: sum(r.status == s for r in records) for s in ("FINISHED", "RUNNING", "FAILED", "KILLED")}
-            held = ", ".join(f"{count} {status.lower()}" for status, count in counts.items() if count) or "no runs"
-            print(f"  {name:<22} {(papers.config_class(name).__doc__ or '').strip().splitlines()[0]}  [{held}]")
+            held = {status.lower(): count for status, count in counts.items() if count}
+            about = (papers.config_class(name).__doc__ or "").strip().splitlines()[0]
+            experiments.append({"name": name, "about": about, "runs": held})
         for each in find(paper.name):
-            states = []
+            states = {}
             for scale in each.scales:
                 have = needs(each.runs(scale), store, index)
                 wanted = sum(len(config.seeds) for config, _ in have.found)
-                states.append(f"{scale} {wanted - sum(len(c.seeds) for c in have.missing)}/{wanted}")
-            print(f"  {each.id:<22} {each.source}  [{', '.join(states)}]")
+                states[scale] = {"there": wanted - sum(len(c.seeds) for c in have.missing), "needed": wanted}
+            drawn.append({"id": each.id, "source": each.source, "runs": states})
+        listed.append({"paper": paper.name, "title": paper.title, "experiments": experiments, "figures": drawn})
+    if as_json:
+        print_json(listed)
+        return 0
+    for entry in listed:
+        print(f"\n{entry['paper']}: {entry['title']}")
+        for e in entry["experiments"]:
+            held = ", ".join(f"{count} {status}" for status, count in e["runs"].items()) or "no runs"
+            print(f"  {e['name']:<22} {e['about']}  [{held}]")
+        for f in entry["figures"]:
+            shown = ", ".join(f"{scale} {n['there']}/{n['needed']}" for scale, n in f["runs"].items())
+            print(f"  {f['id']:<22} {f['source']}  [{shown}]")
     return 0
 
 
@@ -175,8 +306,8 @@ def load(
     record = Store(tracking_uri).get(run_id)
     model = record.model()
     print(model)
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, from run {run_id} ({record.name})")
-    print(f'In Python: from reprod.store import Store; model = Store().get("{run_id}").model()')
+    print(f"{sum(p.numel() for p in model.parameters())} parameters, from run {record.id} ({record.name})")
+    print(f'In Python: from reprod.store import Store; model = Store().get("{record.id}").model()')
     if out is not None:
         import torch
 
@@ -232,18 +363,22 @@ def options(launcher: str, workers: int, slurm: Path | None, single: Sequence[st
 
 @app.command()
 def sweep(
-    experiment: Annotated[str, typer.Argument(help="an entry point, as `reprod list` names it")],
+    experiment: EntryPoint,
     parameters: Parameters = None,
+    scale: ScaleToo = None,
     workers: Workers = 1,
     launcher: Launcher = "local",
     again: Annotated[bool, typer.Option("--again", help="run also what is finished")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan only")] = False,
     slurm: SlurmFile = None,
     slurm_option: SlurmOption = None,
+    tracking_uri: Uri = None,
 ) -> int:
     """Run all combinations of parameters: `-P tol=0.1,0.01 -P seeds=0-4`. Started again, it runs what is left."""
     from reprod.jobs import sweep as sweep_
 
-    return sweep_.sweep(experiment, pairs(parameters), options(launcher, workers, slurm, slurm_option), again)
+    values = scaled(parameters, scale)
+    return sweep_.sweep(experiment, values, options(launcher, workers, slurm, slurm_option), again, dry_run)
 
 
 @app.command()
@@ -260,6 +395,7 @@ def reproduce(
     no_archive: Annotated[bool, typer.Option("--no-archive", help="run also what the archive holds")] = False,
     slurm: SlurmFile = None,
     slurm_option: SlurmOption = None,
+    tracking_uri: Uri = None,
 ) -> int:
     """Run what the figures lack, draw them, check their claims. Interrupt it, start it again: nothing is repeated."""
     from reprod.figures import reproduce as reproduce_
@@ -280,7 +416,7 @@ def claims(
     paper: Paper = None,
     figure: FigureId = None,
     scale: AnyScale = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the rows here, too")] = None,
+    as_json: Json = False,
     archive: FromArchive = False,
     tracking_uri: Uri = None,
 ) -> int:
@@ -292,9 +428,10 @@ def claims(
     if scale is not None:
         scale_known(scale)
     rows = check(find(paper, experiment, figure), scale or (None if archive else "paper"), store)
-    show(rows)
-    if json_file is not None:
-        json_file.write_text(to_json(rows))
+    if as_json:
+        print(to_json(rows))
+    else:
+        show(rows)
     return 0
 
 
@@ -324,6 +461,7 @@ def report(
 def status(
     repair: Annotated[bool, typer.Option("--repair", help="settle the dead runs as KILLED")] = False,
     all_runs: Annotated[bool, typer.Option("--all", help="list the finished ones, too")] = False,
+    as_json: Json = False,
     tracking_uri: Uri = None,
 ) -> int:
     """Tell live, finished, failed and dead runs apart, by their process or Slurm job."""
@@ -333,34 +471,42 @@ def status(
     from reprod.store import Store
 
     store = Store(tracking_uri)
-    counts: Counter[str] = Counter()
+    rows = []
     for record in store.search():
         state, about = housekeeping.state(record)
         if state == "dead" and repair:
             housekeeping.repair(store, record)
             state, about = "repaired", f"now KILLED; `reprod resume {record.parent_id or record.id}` continues it"
-        counts[state] += 1
-        if state != "finished" or all_runs:
-            print(f"{state:<9} {record.id}  {record.name}  {about}")
+        rows.append({"state": state, "run": record.id, "name": record.name, "about": about})
     for run_id in housekeeping.orphans(store):
         state = "orphan"
         if repair:
             housekeeping.repair_orphan(store, run_id)
             state = "repaired"
-        counts[state] += 1
-        print(f"{state:<9} {run_id}  made by `mlflow run`, which never started it (or is starting it now)")
+        about = "made by `mlflow run`, which never started it (or is starting it now)"
+        rows.append({"state": state, "run": run_id, "name": "", "about": about})
+    shown = [row for row in rows if row["state"] != "finished" or all_runs]
+    if as_json:
+        print_json(shown)
+        return 0
+    for row in shown:
+        print(f"{row['state']:<9} {row['run']}  {row['name']}  {row['about']}")
+    counts = Counter(row["state"] for row in rows)
     print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no runs")
     return 0
 
 
 @app.command()
-def diff(a: str, b: str, tracking_uri: Uri = None) -> int:
+def diff(a: str, b: str, as_json: Json = False, tracking_uri: Uri = None) -> int:
     """Compare two runs: parameters, environment, metrics."""
     from reprod.jobs import housekeeping
     from reprod.store import Store
 
     store = Store(tracking_uri)
     found = list(housekeeping.differences(store.get(a), store.get(b)))
+    if as_json:
+        print_json([{"what": what, "name": name, "a": left, "b": right} for what, name, left, right in found])
+        return 0
     for what, name, left, right in found:
         print(f"{what:<12} {name:<28} {left}  ->  {right}")
     print(f"{len(found)} differences" if found else "no differences")
@@ -391,7 +537,6 @@ def export(
     tracking_uri: Uri = None,
 ) -> int:
     """Copy runs and their artifacts into a store that opens after being moved to another machine."""
-    from reprod import papers
     from reprod.store import Store
     from reprod.store import export as export_
 
@@ -414,7 +559,6 @@ def cite(
 ) -> int:
     """Print BibTeX of an experiment's paper, of the methods and data that it uses, and of this package."""
     from reprod import cite as cite_
-    from reprod import papers
 
     print(cite_.bibtex([papers.known(experiment)] if experiment else list(papers.experiments())))
     return 0

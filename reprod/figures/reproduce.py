@@ -9,7 +9,7 @@ from reprod.errors import BadInput
 from reprod.figures.check import check, show
 from reprod.figures.figure import Figure, gather, log, write
 from reprod.jobs import plan, pool
-from reprod.jobs.sweep import counts, settled_plan
+from reprod.jobs.sweep import counts, settled_plan, show_plan
 from reprod.store import Store
 from reprod.store.archive.restore import restore
 from reprod.store.archive.store import ArchiveStore, archives
@@ -32,7 +32,7 @@ def reproduce(
             print(f"  {len(ids)} of them are in the archive and are taken from there (--no-archive runs them anew)")
             if not dry_run:
                 restore(held.all, only={each for run_id in ids for each in held.with_parents(run_id)})
-    _show_plan(made, store, options)
+    show_plan(made, store, options)
     if dry_run:
         return 0
     if made.jobs:
@@ -50,19 +50,3 @@ def reproduce(
             print(error)
     show(check(chosen, scale, store))
     return 1 if missing else 0
-
-
-def _show_plan(made: plan.Plan, store: Store, options: pool.Options) -> None:
-    index = plan.Index()
-    guesses = [plan.estimate(job, store, index) for job in made.jobs]
-    for job, guess in zip(made.jobs, guesses, strict=True):
-        how_long = f"about {_minutes(guess)}" if guess is not None else "time unknown"
-        print(f"  {job.config.command()}  ({'resume ' + job.resume + ', ' if job.resume else ''}{how_long})")
-    known = [guess for guess in guesses if guess is not None]
-    if known:
-        rest = f", and {len(guesses) - len(known)} jobs of unknown length" if len(known) < len(guesses) else ""
-        print(f"  about {_minutes(sum(known) / options.workers)} with {options.workers} workers{rest}")
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -8,7 +8,9 @@ record.array("loss"), record.history("train/loss"), record.model()
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import sys
 from collections import defaultdict
@@ -205,12 +207,20 @@ class Store:
         self.uri = self.client.tracking_uri
 
     def get(self, run_id: str) -> Record:
+        """The run of this id, or of the only one that begins so (with 6 digits or more)."""
         from mlflow.exceptions import MlflowException
 
-        try:
+        with contextlib.suppress(MlflowException):
             return Record(self, self.client.get_run(run_id))
-        except MlflowException:
-            pass
+        if re.fullmatch("[0-9a-f]{6,31}", run_id):
+            begins = f"attributes.run_id LIKE '{run_id}%'"
+            places = [e.experiment_id for e in self._pages(self.client.search_experiments, max_results=1000)]
+            found = self.client.search_runs(places, begins, max_results=5)
+            if len(found) > 1:
+                ids = ", ".join(entity.info.run_id for entity in found)
+                raise BadInput(f"{run_id} begins the ids of several runs: {ids}")
+            if found:
+                return Record(self, found[0])
         # a server chooses the ids of its runs: one that was restored there says in a tag which it had
         if restored := self.search(extra=f"tags.`{ARCHIVED_ID}` = '{run_id}'"):
             return restored[0]
@@ -336,6 +346,8 @@ def lookup(client: MlflowClient, wanted: Config | Named) -> Upstream | None:
     if isinstance(wanted, Named):
         found: Record | None = store.get(wanted.run_id)
         assert found is not None
+        if len(wanted.run_id) < len(found.id):  # the parameter is part of the run's identity: one spelling
+            raise BadInput(f"{wanted.parameter}={wanted.run_id}: give the whole id, {found.id}")
         if found.experiment not in wanted.experiments or found.status != "FINISHED" or found.seed is None:
             raise BadInput(
                 f"{wanted.parameter}={wanted.run_id}: that is no finished {' or '.join(wanted.experiments)} of one seed"
