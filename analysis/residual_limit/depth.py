@@ -329,7 +329,7 @@ class DistanceToTheLimit:
         trend = [
             Ordered(
                 name=q, statement=f"{QUANTITIES[q]} rises", published="yes", basis="read off the figure's colours",
-                **common, samples=through_time(records, config, q),
+                **common, samples=list(through_time(records, config, q)),
             )
             for q in ("dV", "dW")
         ]  # fmt: skip
