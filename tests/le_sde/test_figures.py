@@ -77,6 +77,12 @@ def test_own_logit_of_an_exponential_has_no_excess():
     assert np.abs(excess[inner]).max() < 0.1
 
 
+def test_accuracy_between_evaluations_and_beyond_the_last():
+    record = Record(arrays={"evaluated": np.array([0, 100]), "val_accuracy": np.array([[0.2, 0.4], [0.8, 1.0]])})
+    assert sample_size.accuracy_at(record, 50) == pytest.approx(0.6)
+    assert np.isnan(sample_size.accuracy_at(record, 101)), "a curve that ended before says nothing"
+
+
 def test_frame_cosines_are_those_of_centred_means():
     means = 3.0 + np.tile(drift.directions(3), (40, 1, 1))
     np.testing.assert_allclose(fork.frame_cosines(means, 40), -0.5)
