@@ -50,7 +50,7 @@ def seconds(function: Callable[[], object], clock: Callable[[], float], repeats:
 def training(name: str, config: GeomnistDynamics | CifarDynamics, threads: int, clock: Callable[[], float]) -> None:
     examples, steps, count = data.load(config).examples, 200, 100
     ensemble = trials.build(
-        examples, classes=3, trials=count, iterations=4 * steps, lr=config.lr, seed=0, threads=threads
+        examples, classes=3, trials=count, iterations=4 * steps, lr=config.learning_rate, seed=0, threads=threads
     )
     start = ensemble.weights[0].copy()
     ensemble.train(0, steps)
@@ -63,9 +63,9 @@ def training(name: str, config: GeomnistDynamics | CifarDynamics, threads: int, 
 
     fast = seconds(further, clock) / (steps * count)
     order = ensemble.samples[0, :steps]
-    plain_loop(examples, start, 3, order[:20], config.lr)
-    slow = seconds(lambda: plain_loop(examples, start, 3, order, config.lr), clock) / steps
-    gap = np.abs(plain_loop(examples, start, 3, order, config.lr) - ensemble.logits[0, :steps]).max()
+    plain_loop(examples, start, 3, order[:20], config.learning_rate)
+    slow = seconds(lambda: plain_loop(examples, start, 3, order, config.learning_rate), clock) / steps
+    gap = np.abs(plain_loop(examples, start, 3, order, config.learning_rate) - ensemble.logits[0, :steps]).max()
     times = f"{1e6 * slow:12.1f} us {1e6 * fast:12.1f} us {slow / fast:8.1f}"
     print(f"{name + ' step':<26} {times}   logits differ by {gap:.1e}")
     net, x = networks.LeNet(3, examples.x_train.shape[1]).load_flat(start), torch.from_numpy(examples.x_val)

@@ -58,8 +58,7 @@ def cases(depth: int, seeds: int, dtype: torch.dtype) -> dict[str, tuple[Callabl
         "batched autograd": (autograd(X, Y, depth, net.W[:, 0]), seeds),
         "sweep, torch": (Descent(Law(), *fresh_list(fresh()), "torch").step, seeds),
     }
-    if network.choose("auto", "gelu") == "numba":
-        found["sweep, compiled"] = (Descent(Law(), *fresh_list(fresh()), "numba").step, seeds)
+    found["sweep, compiled"] = (Descent(Law(), *fresh_list(fresh()), "numba").step, seeds)
     return found
 
 

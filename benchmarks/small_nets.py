@@ -52,7 +52,7 @@ def one_by_one(name: str, x: np.ndarray, y: np.ndarray, epochs: int, batch: int,
 
 def together(name: str, x: np.ndarray, y: np.ndarray, epochs: int, batch: int, threads: int) -> None:
     ensemble = training.build(ARCHITECTURES[name], x, y, batch_size=batch, threads=threads)
-    ensemble.update(ensemble.init(range(100)), epochs)
+    ensemble.update(ensemble.init([(0, r) for r in range(100)]), epochs)
 
 
 def seconds(function, *arguments) -> float:

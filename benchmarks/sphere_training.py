@@ -19,6 +19,7 @@ from torchdiffeq import odeint
 from reprod.data import spheres
 from reprod.neural_ode import batched
 from reprod.neural_ode.models import SimpleOdeNet
+from reprod.neural_ode.solvers import SolverSetting
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def main() -> None:
         expected.backward()
         optimiser.step()
         middle = time.perf_counter()
-        loss, _ = batched.update(kernel, state, x[:, :, 0], y, "euler", h)
+        loss, _ = batched.update(kernel, state, x[:, :, 0], y, SolverSetting("euler", h))
         end = time.perf_counter()
 
         worst = max(worst, abs(float(loss[0]) - float(expected.detach())))

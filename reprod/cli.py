@@ -3,28 +3,93 @@ MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from reprod import __version__, archive_cli, papers
+from reprod.config import SCALES, from_yaml, scale_known, to_yaml
 from reprod.errors import BadInput
+from reprod.project import writable
 
 app = typer.Typer(
     help="Re-run the experiments of five papers on the dynamics of deep learning; rebuild every figure from the store.",
-    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False,
+    rich_markup_mode=None, pretty_exceptions_enable=False,
 )  # fmt: skip
 
-Parameters = Annotated[list[str] | None, typer.Option("-P", metavar="NAME=VALUE", help="a parameter; may be repeated")]
+app.add_typer(archive_cli.app, name="archive")
+app.command()(archive_cli.restore)
+
+FIRST = """\
+reprod {version}: five papers on the dynamics of deep learning, re-run, tracked in MLflow and redrawn
+
+  reprod list                                      the experiments and figures, and what the store holds of each
+  reprod run sphere_ode --scale smoke              run an experiment (here in seconds; -P help= shows its parameters)
+  reprod runs sphere_ode                           its runs side by side
+  reprod reproduce --figure fig4a --scale small    run what a figure lacks, draw it, check its claims
+  reprod report                                    all figures and claims as a web site
+
+reprod --help shows every command, reprod doctor what this machine has and lacks."""
+
+
+def use(uri: str | None) -> str | None:
+    """Make the store of --tracking-uri the current one, also for what the command starts."""
+    if uri is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+    return uri
+
+
+def complete_parameter(incomplete: str) -> list[str]:
+    """`to` -> `tol=`, of the experiment that was typed before: the context does not have it, the shell's words do."""
+    typed = " ".join(os.environ.get(name, "") for name in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")).split()
+    known = [dataclasses.fields(papers.config_class(word)) for word in typed if word in papers.experiments()]
+    return [f"{field.name}=" for field in (known or [()])[0] if field.name.startswith(incomplete)]
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """A completion for the shell."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+EntryPoint = Annotated[
+    str, typer.Argument(help="an entry point, as `reprod list` names it", autocompletion=one_of(papers.experiments))
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("-P", metavar="NAME=VALUE", help="a parameter; may be repeated", autocompletion=complete_parameter),
+]
+Uri = Annotated[
+    str | None, typer.Option(help="the store; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db", callback=use)
+]
+Scale = Annotated[str, typer.Option(help="paper, medium, small or smoke", autocompletion=one_of(lambda: SCALES))]
+ScaleToo = Annotated[
+    str | None, typer.Option("--scale", help="the same as -P scale=...", autocompletion=one_of(lambda: SCALES))
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there")]
+Paper = Annotated[str | None, typer.Option(help="all figures of this paper", autocompletion=one_of(papers.papers))]
+Experiment = Annotated[
+    str | None, typer.Option(help="all figures of this experiment", autocompletion=one_of(papers.experiments))
+]
+AnyScale = Annotated[
+    str | None,
+    typer.Option(
+        help="default: paper; with --archive the largest of which all runs are there",
+        autocompletion=one_of(lambda: SCALES),
+    ),
+]
+FromArchive = Annotated[bool, typer.Option("--archive", help="read the archive of this checkout, not a store")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="parameters in a YAML file, as `reprod config` writes it"),
 ]
-Uri = Annotated[str | None, typer.Option(help="the store; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")]
-Scale = Annotated[str, typer.Option(help="paper, small or smoke")]
-Paper = Annotated[str | None, typer.Option(help="all figures of this paper")]
-Experiment = Annotated[str | None, typer.Option(help="all figures of this experiment")]
 FigureId = Annotated[str | None, typer.Option("--figure", help="one figure, as `reprod list` names it")]
 
 
@@ -50,6 +115,24 @@ def main() -> None:
         raise
 
 
+@app.callback(invoke_without_command=True)
+def first(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print it and exit")] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="let this MLflow change the tables of a store of an older one, for good")
+    ] = False,
+) -> int:
+    if upgrade:
+        os.environ["REPROD_UPGRADE"] = "1"
+    if version:
+        print(f"reprod {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(FIRST.format(version=__version__))
+    return 0
+
+
 def pairs(words: Sequence[str] | None) -> dict[str, str]:
     values: dict[str, str] = {}
     for word in words or ():
@@ -62,46 +145,58 @@ def pairs(words: Sequence[str] | None) -> dict[str, str]:
     return values
 
 
-def given(experiment: str, file: Path | None, words: Sequence[str] | None) -> dict[str, str]:
-    """Parameters of a file, with those of the command line over them."""
-    from reprod import papers
-    from reprod.config import from_yaml
-
+def given(
+    experiment: str, words: Sequence[str] | None, scale: str | None = None, file: Path | None = None
+) -> dict[str, str]:
+    """The parameters of a file, with those of the command line, and the scale, over them."""
     aliases = papers.config_class(experiment).aliases
-    typed = pairs(words)
+    typed = scaled(words, scale)
     over = {aliases.get(name, name) for name in typed}
     from_file = from_yaml(file, experiment) if file is not None else {}
     return {**{name: text for name, text in from_file.items() if aliases.get(name, name) not in over}, **typed}
 
 
-@app.callback()
-def everywhere(
-    upgrade: Annotated[
-        bool, typer.Option("--upgrade", help="let this MLflow change the tables of a store of an older one, for good")
-    ] = False,
-) -> None:
-    import os
+def scaled(words: Sequence[str] | None, scale: str | None) -> dict[str, str]:
+    """The parameters, with the scale among them."""
+    values = pairs(words)
+    if scale is None:
+        return values
+    scale_known(scale)
+    if values.get("scale", scale) != scale:
+        raise BadInput(f"--scale {scale} and -P scale={values['scale']}: say one of them")
+    return {"scale": scale, **values}
 
-    if upgrade:
-        os.environ["REPROD_UPGRADE"] = "1"
+
+def print_json(value: Any) -> None:
+    """Numbers that are not finite become null."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: plain(inner) for name, inner in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [plain(inner) for inner in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    print(json.dumps(plain(value), indent=1))
 
 
 @app.command()
 def run(
-    experiment: Annotated[str, typer.Argument(help="an entry point, as `reprod list` names it")],
+    experiment: EntryPoint,
     parameters: Parameters = None,
+    scale: ScaleToo = None,
     config: ConfigFile = None,
     note: Annotated[str, typer.Option(help="a comment, kept with the run")] = "",
     env_manager: Annotated[
         str | None, typer.Option(help="local, conda, uv or virtualenv; default: what is here")
     ] = None,
+    tracking_uri: Uri = None,
 ) -> int:
     """Run one experiment and record it. `-P help=` shows its parameters."""
-    from reprod import papers
     from reprod.jobs import launch
 
     papers.known(experiment)
-    values = given(experiment, config, parameters)
+    values = given(experiment, parameters, scale, config)
     if "help" in values:
         print(launch.help_text(experiment))
         return 0
@@ -109,7 +204,35 @@ def run(
 
 
 @app.command()
-def resume(run_id: Annotated[str, typer.Argument(help="a run that was stopped or killed")]) -> int:
+def runs(
+    experiment: EntryPoint,
+    parameters: Parameters = None,
+    scale: ScaleToo = None,
+    metric: Annotated[list[str] | None, typer.Option(help="a metric to show; may be repeated")] = None,
+    as_json: Json = False,
+    tracking_uri: Uri = None,
+) -> int:
+    """Compare finished runs: parameters that differ, metrics as mean +- standard deviation over seeds, time, commit."""
+    from reprod.jobs import compare
+    from reprod.store import Store
+
+    papers.known(experiment)
+    store = Store(tracking_uri)
+    there = store.readable(store.search(experiment))
+    found = compare.lines(compare.chosen(there, experiment, scaled(parameters, scale)))
+    if as_json:
+        print_json(compare.rows(found, metric or ()))
+    elif found:
+        compare.show(found, metric or ())
+    else:
+        print(f"no finished runs of {experiment} like that in {store.uri}")
+    return 0
+
+
+@app.command()
+def resume(
+    run_id: Annotated[str, typer.Argument(help="a run that was stopped or killed")], tracking_uri: Uri = None
+) -> int:
     """Continue an unfinished run behind its newest checkpoint."""
     from reprod.jobs import launch
 
@@ -123,8 +246,6 @@ def config(
     tracking_uri: Uri = None,
 ) -> int:
     """Show the parameters of a run as a YAML file that `reprod run --config` reads."""
-    from reprod.config import to_yaml
-    from reprod.project import writable
     from reprod.store import Store
 
     text = to_yaml(Store(tracking_uri).get(run_id).config)
@@ -140,52 +261,67 @@ def figures(
     experiment: Experiment = None,
     paper: Paper = None,
     figure: FigureId = None,
-    scale: Scale = "paper",
+    scale: AnyScale = None,
     out: Annotated[Path, typer.Option(help="folder for PDF, PNG and CSV")] = Path("figures"),
     log: Annotated[bool, typer.Option("--log", help="keep them in the store, too, for the MLflow page")] = False,
+    archive: FromArchive = False,
     tracking_uri: Uri = None,
 ) -> int:
-    """Rebuild figures from the runs in the store, and from nothing else."""
+    """Rebuild figures from the runs in the store, or in the archive, and from nothing else."""
     from reprod.figures.figure import draw_all
     from reprod.figures.figure import figures as find
-    from reprod.project import writable
-    from reprod.store import Store
 
-    scale_known(scale)
+    store = reading(archive, tracking_uri)
+    if archive and log:
+        raise BadInput("--log keeps figures in a store: `reprod restore` first, then without --archive")
+    if scale is not None:
+        scale_known(scale)
     chosen = find(paper, experiment, figure)
     writable(out, "--out")
-    store = Store(tracking_uri)
-    drawn, complaints = draw_all(chosen, scale, store, out, log=log)
+    drawn, complaints = draw_all(chosen, scale or (None if archive else "paper"), store, out, log=log)
     if drawn < len(chosen):
         print(f"{drawn} of {len(chosen)} figures rebuilt, {len(chosen) - drawn} could not be")
     return 2 if not drawn else 1 if complaints else 0
 
 
 @app.command(name="list")
-def list_(tracking_uri: Uri = None) -> int:
+def list_(as_json: Json = False, tracking_uri: Uri = None) -> int:
     """Show papers, experiments and figures, and what the store holds for each."""
-    from reprod import papers
     from reprod.figures.figure import figures as find
     from reprod.figures.figure import needs
     from reprod.store import Store
 
     store = Store(tracking_uri)
     index: dict[str, Any] = {}
+    listed = []
     for paper in papers.papers().values():
-        print(f"\n{paper.name}: {paper.title}")
+        experiments, drawn = [], []
         for name in paper.experiments:
             index[name] = store.by_digest(name)
             records = [r for same in index[name].values() for r in same]
             counts = {s: sum(r.status == s for r in records) for s in ("FINISHED", "RUNNING", "FAILED", "KILLED")}
-            held = ", ".join(f"{count} {status.lower()}" for status, count in counts.items() if count) or "no runs"
-            print(f"  {name:<22} {(papers.config_class(name).__doc__ or '').strip().splitlines()[0]}  [{held}]")
+            held = {status.lower(): count for status, count in counts.items() if count}
+            about = (papers.config_class(name).__doc__ or "").strip().splitlines()[0]
+            experiments.append({"name": name, "about": about, "runs": held})
         for each in find(paper.name):
-            states = []
+            states = {}
             for scale in each.scales:
                 have = needs(each.runs(scale), store, index)
                 wanted = sum(len(config.seeds) for config, _ in have.found)
-                states.append(f"{scale} {wanted - sum(len(c.seeds) for c in have.missing)}/{wanted}")
-            print(f"  {each.id:<22} {each.source}  [{', '.join(states)}]")
+                states[scale] = {"there": wanted - sum(len(c.seeds) for c in have.missing), "needed": wanted}
+            drawn.append({"id": each.id, "source": each.source, "runs": states})
+        listed.append({"paper": paper.name, "title": paper.title, "experiments": experiments, "figures": drawn})
+    if as_json:
+        print_json(listed)
+        return 0
+    for entry in listed:
+        print(f"\n{entry['paper']}: {entry['title']}")
+        for e in entry["experiments"]:
+            held = ", ".join(f"{count} {status}" for status, count in e["runs"].items()) or "no runs"
+            print(f"  {e['name']:<22} {e['about']}  [{held}]")
+        for f in entry["figures"]:
+            shown = ", ".join(f"{scale} {n['there']}/{n['needed']}" for scale, n in f["runs"].items())
+            print(f"  {f['id']:<22} {f['source']}  [{shown}]")
     return 0
 
 
@@ -196,14 +332,13 @@ def load(
     tracking_uri: Uri = None,
 ) -> int:
     """Rebuild a run's trained model from its weights (no pickle), and show what it is."""
-    from reprod.project import writable
     from reprod.store import Store
 
     record = Store(tracking_uri).get(run_id)
     model = record.model()
     print(model)
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, from run {run_id} ({record.name})")
-    print(f'In Python: from reprod.store import Store; model = Store().get("{run_id}").model()')
+    print(f"{sum(p.numel() for p in model.parameters())} parameters, from run {record.id} ({record.name})")
+    print(f'In Python: from reprod.store import Store; model = Store().get("{record.id}").model()')
     if out is not None:
         import torch
 
@@ -260,22 +395,26 @@ def options(launcher: str, workers: int, slurm: Path | None, single: Sequence[st
 
 @app.command()
 def sweep(
-    experiment: Annotated[str, typer.Argument(help="an entry point, as `reprod list` names it")],
+    experiment: EntryPoint,
     parameters: Parameters = None,
+    scale: ScaleToo = None,
     config: ConfigFile = None,
     workers: Workers = 1,
     launcher: Launcher = "local",
     wait: Wait = 10,
     again: Annotated[bool, typer.Option("--again", help="run also what is finished")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan only")] = False,
     slurm: SlurmFile = None,
     slurm_option: SlurmOption = None,
+    tracking_uri: Uri = None,
 ) -> int:
     """Run all combinations of parameters: `-P tol=0.1,0.01 -P seeds=0-4`. Started again, it runs what is left."""
     from reprod import papers
     from reprod.jobs import sweep as sweep_
 
-    values = given(papers.known(experiment), config, parameters)
-    return sweep_.sweep(experiment, values, options(launcher, workers, slurm, slurm_option), again, wait * 60)
+    values = given(papers.known(experiment), parameters, scale, config)
+    how = options(launcher, workers, slurm, slurm_option)
+    return sweep_.sweep(experiment, values, how, again, dry_run, wait * 60)
 
 
 @app.command()
@@ -290,8 +429,10 @@ def reproduce(
     wait: Wait = 10,
     out: Annotated[Path, typer.Option(help="folder for the figures")] = Path("figures"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan only")] = False,
+    no_archive: Annotated[bool, typer.Option("--no-archive", help="run also what the archive holds")] = False,
     slurm: SlurmFile = None,
     slurm_option: SlurmOption = None,
+    tracking_uri: Uri = None,
 ) -> int:
     """Run what the figures lack, draw them, check their claims. Interrupt it, start it again: nothing is repeated."""
     from reprod.figures import reproduce as reproduce_
@@ -302,7 +443,7 @@ def reproduce(
         raise BadInput("say what: --figure fig4d, --experiment NAME, --paper NAME or --all")
     chosen = find(paper, experiment, figure)
     how = options(launcher, workers, slurm, slurm_option)
-    return reproduce_.reproduce(chosen, scale, how, out, dry_run, wait * 60)
+    return reproduce_.reproduce(chosen, scale, how, out, dry_run, not no_archive, wait * 60)
 
 
 @app.command()
@@ -310,25 +451,23 @@ def claims(
     experiment: Experiment = None,
     paper: Paper = None,
     figure: FigureId = None,
-    scale: Scale = "paper",
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the rows here, too")] = None,
+    scale: AnyScale = None,
+    as_json: Json = False,
+    archive: FromArchive = False,
     tracking_uri: Uri = None,
 ) -> int:
     """What the papers claim, what our runs give, and the verdict."""
     from reprod.figures.check import check, show, to_json
     from reprod.figures.figure import figures as find
-    from reprod.project import writable
-    from reprod.store import Store
 
-    scale_known(scale)
-    if json_file is not None:
-        writable(json_file.parent, "--json")
-        if json_file.is_dir():
-            raise BadInput(f"--json {json_file}: that is a folder")
-    rows = check(find(paper, experiment, figure), scale, Store(tracking_uri))
-    show(rows)
-    if json_file is not None:
-        json_file.write_text(to_json(rows, scale))
+    store = reading(archive, tracking_uri)
+    if scale is not None:
+        scale_known(scale)
+    rows = check(find(paper, experiment, figure), scale or (None if archive else "paper"), store)
+    if as_json:
+        print(to_json(rows))
+    else:
+        show(rows)
     return 0
 
 
@@ -337,15 +476,16 @@ def report(
     out: Annotated[Path, typer.Option(help="folder of the site")] = Path("site"),
     paper: Annotated[str | None, typer.Option(help="this paper only")] = None,
     scale: Annotated[str | None, typer.Option(help="default: the largest that has all runs of a figure")] = None,
+    archive: FromArchive = False,
     tracking_uri: Uri = None,
 ) -> int:
     """Write a static site: every figure with its runs, every claim with its verdict. It opens from a file."""
     from reprod.figures import report as report_
-    from reprod.store import Store
 
+    store = reading(archive, tracking_uri)
     if scale is not None:
         scale_known(scale)
-    papers = report_.build(Store(tracking_uri), out, scale=scale, paper=paper)
+    papers = report_.build(store, out, scale=scale, paper=paper)
     for each in papers:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in each.verdicts.items())
         print(f"{each.name}: {len(each.rebuilt)} of {len(each.shown)} figures rebuilt; claims: {verdicts or 'none'}")
@@ -360,6 +500,7 @@ def status(
         list[str] | None, typer.Option("--dead", metavar="RUN_ID", help="a run of which you know that it is dead")
     ] = None,
     all_runs: Annotated[bool, typer.Option("--all", help="list the finished ones, too")] = False,
+    as_json: Json = False,
     tracking_uri: Uri = None,
 ) -> int:
     """Tell live, finished, failed and dead runs apart, by their process or Slurm job."""
@@ -370,23 +511,27 @@ def status(
 
     store = Store(tracking_uri)
     for run_id in dead or ():
-        print(f"dead      {run_id}  {housekeeping.declare_dead(store, run_id)}  now KILLED")
-    counts: Counter[str] = Counter()
+        print(f"dead      {run_id}  {housekeeping.declare_dead(store, run_id)}  now KILLED", file=sys.stderr)
+    rows = []
     for record in (*store.search(), *store.sweeps()):
         state, about = housekeeping.state(record)
         if state == "dead" and repair:
             housekeeping.repair(store, record)
             state, about = "repaired", f"now KILLED; `reprod resume {record.parent_id or record.id}` continues it"
-        counts[state] += 1
-        if state != "finished" or all_runs:
-            print(f"{state:<9} {record.id}  {record.name}  {about}")
+        rows.append({"state": state, "run": record.id, "name": record.name, "about": about})
     for run_id in housekeeping.orphans(store):
         state, about = "orphan", "made by `mlflow run`, which never started it (or is starting it now)"
         if repair:
             housekeeping.repair_orphan(store, run_id)
             state, about = "repaired", "made by `mlflow run`, never started; now FAILED"
-        counts[state] += 1
-        print(f"{state:<9} {run_id}  {about}")
+        rows.append({"state": state, "run": run_id, "name": "", "about": about})
+    shown = [row for row in rows if row["state"] != "finished" or all_runs]
+    if as_json:
+        print_json(shown)
+        return 0
+    for row in shown:
+        print(f"{row['state']:<9} {row['run']}  {row['name']}  {row['about']}")
+    counts = Counter(row["state"] for row in rows)
     print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no runs")
     if waiting := store.undelivered:
         total = sum(waiting.values())
@@ -397,13 +542,16 @@ def status(
 
 
 @app.command()
-def diff(a: str, b: str, tracking_uri: Uri = None) -> int:
+def diff(a: str, b: str, as_json: Json = False, tracking_uri: Uri = None) -> int:
     """Compare two runs: parameters, environment, metrics."""
     from reprod.jobs import housekeeping
     from reprod.store import Store
 
     store = Store(tracking_uri)
     found = list(housekeeping.differences(store.get(a), store.get(b)))
+    if as_json:
+        print_json([{"what": what, "name": name, "a": left, "b": right} for what, name, left, right in found])
+        return 0
     for what, name, left, right in found:
         print(f"{what:<12} {name:<28} {left}  ->  {right}")
     print(f"{len(found)} differences" if found else "no differences")
@@ -434,9 +582,6 @@ def export(
     tracking_uri: Uri = None,
 ) -> int:
     """Copy runs and their artifacts into a store that opens after being moved to another machine."""
-    import shlex
-
-    from reprod import papers
     from reprod.store import Store
     from reprod.store import export as export_
     from reprod.store.connection import uri_of
@@ -464,7 +609,6 @@ def cite(
 ) -> int:
     """Print BibTeX of an experiment's paper, of the methods and data that it uses, and of this package."""
     from reprod import cite as cite_
-    from reprod import papers
 
     print(cite_.bibtex([papers.known(experiment)] if experiment else list(papers.experiments())))
     return 0
@@ -496,12 +640,17 @@ def sync(tracking_uri: Uri = None) -> int:
     return 1 if waiting else 0
 
 
-def scale_known(scale: str) -> None:
-    from reprod.config import SCALES
-    from reprod.errors import nearest
+def reading(archive: bool, uri: str | None) -> Any:
+    """The store to read: that of the URI, or the archive."""
+    if archive and uri is not None:
+        raise BadInput("--archive and --tracking-uri: say one of them")
+    if archive:
+        from reprod.store.archive.store import ArchiveStore
 
-    if scale not in SCALES:
-        raise BadInput(f"--scale {scale}: expected one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
+        return ArchiveStore()
+    from reprod.store import Store
+
+    return Store(uri)
 
 
 if __name__ == "__main__":

@@ -219,6 +219,12 @@ def from_yaml(path: Path, experiment: str) -> dict[str, str]:
     return {name: spell(tuple(value) if isinstance(value, list) else value) for name, value in found.items()}
 
 
+def scale_known(scale: str) -> None:
+    """Raise `BadInput` for a scale that there is not."""
+    if scale not in SCALES:
+        raise BadInput(f"--scale {scale}: expected one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
+
+
 def spell(value: Any) -> str:
     """`None` -> none, `True` -> true, `1e-3` -> 0.001, `(0, 1)` -> 0,1. No spaces, quotes or brackets: MLflow logs
     project parameters shell-quoted, so that anything else would be stored in two spellings."""

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from reprod import __version__, data, project
 from reprod.errors import BadInput, masked
 from reprod.jobs import launch
@@ -49,7 +51,8 @@ def findings(uri: str | None) -> Iterator[tuple[bool | None, str, str]]:
 def _managers() -> Iterator[tuple[bool | None, str, str]]:
     flags = {
         "local": "`mlflow run . --env-manager local` and `reprod run` use this environment",
-        "conda": "`mlflow run .` works as typed",
+        "conda": "`mlflow run .` works as typed"
+        + (", by bootstrap's stand-in (there is no conda): in this environment" if launch.conda_stands_in() else ""),
         "uv": "`mlflow run . --env-manager uv` works",
         "virtualenv": "`mlflow run . --env-manager virtualenv` works",
     }
@@ -89,11 +92,13 @@ def _locked(folder: Path | None) -> tuple[bool | None, str, str]:
     path = folder / "requirements.lock" if folder else None
     if path is None or not path.exists():
         return None, "lock", "no requirements.lock here"
-    wanted = dict(
-        line.split(" ")[0].split("==") for line in path.read_text().splitlines() if "==" in line.split(" ")[0]
-    )
+    lines = [line.rstrip("\\") for line in path.read_text().splitlines() if "==" in line.partition(" ")[0]]
+    here = [pin for pin in map(Requirement, lines) if pin.marker is None or pin.marker.evaluate()]
+    wanted = {pin.name: str(pin.specifier).removeprefix("==") for pin in here}
     have = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in distributions() if d.metadata["Name"]}
-    wrong = [f"{n} {have[n]}, lock {v}" for n, v in wanted.items() if n in have and have[n] != v]
+    if have.get("torch", "").endswith("+cpu"):  # bootstrap.py --cpu
+        wanted = {name: v for name, v in wanted.items() if not name.startswith(("nvidia-", "cuda-", "triton"))}
+    wrong = [f"{n} {have[n]}, lock {v}" for n, v in wanted.items() if n in have and have[n].partition("+")[0] != v]
     lacking = [name for name in wanted if name not in have]
     if wrong or lacking:
         shown = "; ".join([*wrong[:3], *([f"{len(lacking)} not installed"] if lacking else [])])

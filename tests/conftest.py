@@ -36,6 +36,7 @@ def store_uri(tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatc
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("REPROD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("REPROD_ARCHIVE", str(tmp_path / "archive"))
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and MNIST through torchvision, whole and in memory."""
+"""CIFAR-10 and MNIST through torchvision, whole and in memory; and images drawn in CIFAR-10's shape, for tests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from reprod import data
 from reprod.errors import BadInput
+from reprod.training import stream
 
 NAMES = ("cifar10", "mnist")
 
@@ -121,6 +122,20 @@ def ensure(name: str, data_dir: str = "auto", *, download: bool = True, repair: 
         ) from error
     if wrong := faults(name, data_dir):
         raise BadInput(f"{_complaint(name, root, wrong).partition(';')[0]}, although it was downloaded just now")
+
+
+def synthetic(split: str, n: int, *, classes: int = 10) -> Images:
+    """n images (3, 32, 32): a coarse random pattern for each class, plus noise. The same for every seed of a run.
+
+    Labels are drawn evenly from the first `classes` of ten, which look the same whatever their number.
+    """
+    # The names of these streams are no paths, as names are elsewhere: they keep the images that runs have recorded.
+    patterns = stream(0, "synthetic classes").uniform(60, 195, size=(10, 3, 4, 4))
+    rng = stream(0, f"synthetic {split}")
+    labels = rng.integers(0, classes, size=n)
+    pixels = patterns[labels].repeat(8, axis=2).repeat(8, axis=3)
+    pixels = (pixels + 40 * rng.standard_normal(pixels.shape)).clip(0, 255).astype(np.uint8)
+    return Images("synthetic", split, pixels, labels.astype(np.int64), "drawn: ten coarse patterns with noise")
 
 
 def _fetch(name: str, root: Path, damaged: list[str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from reprod.errors import BadInput
 from reprod.figures.claims import Finding
-from reprod.figures.figure import Figure, gather, needs
+from reprod.figures.figure import Figure, gather, largest_scale, needs
 from reprod.store import Store
 
 
@@ -19,21 +19,24 @@ class Row:
 
     paper: str
     figure: str
+    scale: str
     claim: Finding
 
 
-def check(chosen: Sequence[Figure], scale: str, store: Store) -> list[Row]:
-    """Check every claim. A figure whose runs are missing gives one row that says how many."""
+def check(chosen: Sequence[Figure], scale: str | None, store: Store) -> list[Row]:
+    """Check every claim, at a scale or, figure by figure, at the largest of which all runs are there. A figure whose
+    runs are missing gives one row that says how many."""
     index: dict = {}
     rows = []
     for each in chosen:
         if not each.claiming:
             continue
+        at = scale or largest_scale(each, store, index)
         try:
-            found = each.findings(gather(each, scale, store, index))
+            found = each.findings(gather(each, at, store, index))
         except Exception as error:  # a run is missing, or damaged: the other claims are checked all the same
-            found = each.unchecked(_why_not(each, scale, store, index, error))
-        rows += [Row(each.paper, each.id, claim) for claim in found]
+            found = each.unchecked(_why_not(each, at, store, index, error))
+        rows += [Row(each.paper, each.id, at, claim) for claim in found]
     return rows
 
 
@@ -61,10 +64,10 @@ def show(rows: Sequence[Row]) -> None:
     console.print(table)
 
 
-def to_json(rows: Sequence[Row], scale: str) -> str:
+def to_json(rows: Sequence[Row]) -> str:
     """The rows as JSON, with the ids of their runs; numbers that are not finite become null."""
     return json.dumps(
-        [{"paper": r.paper, "figure": r.figure, "scale": scale, **_plain(r.claim)} for r in rows], indent=1
+        [{"paper": r.paper, "figure": r.figure, "scale": r.scale, **_plain(r.claim)} for r in rows], indent=1
     )
 
 

@@ -27,6 +27,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reprod.errors import BadInput
+from reprod.figures.estimates import LEVEL, Estimate, Samples, mean, prediction
+from reprod.figures.estimates import bootstrap as bootstrap
+from reprod.figures.estimates import interval as interval
+from reprod.figures.estimates import slope as slope
 
 if TYPE_CHECKING:
     from reprod.figures.figure import Runs
@@ -37,7 +41,6 @@ UNDECIDED = "undecided"
 NOT_COMPARABLE = "not comparable at this scale"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_COMPARABLE)
 
-LEVEL = 0.95  # of every interval; one side is wrong at most (1 - LEVEL) / 2 of the time
 MOST_SEEDS = 1000  # more than that is "none that one could run"
 
 
@@ -54,96 +57,6 @@ def read_off(error: str) -> str:
 def our_limit(reason: str) -> str:
     """The paper gives no number: this acceptance limit is ours, for this reason."""
     return f"our limit: {reason}"
-
-
-Samples = Sequence[float] | np.ndarray
-
-# -- estimates -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval, from `n` independent samples; `how` says which interval that is."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    how: str
-
-    @property
-    def known(self) -> bool:
-        return self.n >= 2 and math.isfinite(self.value) and math.isfinite(self.low) and math.isfinite(self.high)
-
-    def shifted(self, by: float) -> Estimate:
-        return dataclasses.replace(self, value=self.value + by, low=self.low + by, high=self.high + by)
-
-
-def mean(samples: Samples) -> Estimate:
-    """The mean of independent samples, Student's t interval. A NaN among them makes it unknown."""
-    x = np.asarray(samples, dtype=float)
-    low, high = interval(x)
-    return Estimate(float(x.mean()) if len(x) else math.nan, low, high, len(x), "mean, Student's t")
-
-
-def prediction(samples: Samples, published_n: int) -> Estimate:
-    """The mean of independent samples, with the interval of its difference from the mean of `published_n` further ones:
-    what a number that was published without its spread has to be compared with (both spreads count)."""
-    from scipy import stats
-
-    x = np.asarray(samples, dtype=float)
-    n = len(x)
-    if n < 2:
-        return dataclasses.replace(mean(x), how=f"mean, prediction interval of a mean of {published_n}")
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * x.std(ddof=1) * math.sqrt(1 / n + 1 / published_n)
-    value = float(x.mean())
-    return Estimate(
-        value, value - float(half), value + float(half), n, f"mean, prediction interval of a mean of {published_n}"
-    )
-
-
-def slope(x: Samples, y: Samples) -> Estimate:
-    """The slope of a least-squares line, Student's t interval with n - 2 degrees of freedom (`scipy.stats.linregress`).
-    `n` counts the degrees of freedom plus one, so that two points, which any line fits, decide nothing."""
-    from scipy import stats
-
-    if len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return Estimate(math.nan, math.nan, math.nan, len(x), "slope, Student's t")
-    fitted = stats.linregress(x, y)
-    df = len(x) - 2
-    half = stats.t.ppf((1 + LEVEL) / 2, df) * fitted.stderr if df > 0 else math.nan
-    value = float(fitted.slope)
-    return Estimate(value, value - float(half), value + float(half), df + 1, "slope, Student's t")
-
-
-def bootstrap(samples: Samples, statistic: Callable[..., Any], *, resamples: int = 4999) -> Estimate:
-    """Any statistic of independent samples (a median, a quantile), BCa interval (`scipy.stats.bootstrap`, one stream).
-    `statistic(samples, axis)` is vectorised as NumPy's functions are."""
-    from scipy import stats
-
-    x = np.asarray(samples, dtype=float)
-    how = "bootstrap, BCa"
-    if len(x) < 2 or not np.isfinite(x).all():
-        return Estimate(math.nan, math.nan, math.nan, len(x), how)
-    value = float(statistic(x, axis=0))
-    if np.ptp(x) == 0:
-        return Estimate(value, value, value, len(x), how)
-    found = stats.bootstrap(
-        (x,), statistic, n_resamples=resamples, rng=np.random.default_rng(0), confidence_level=LEVEL
-    )
-    low, high = map(float, found.confidence_interval)
-    return Estimate(value, low, high, len(x), how)
-
-
-def interval(samples: Samples) -> tuple[float, float]:
-    """95 % confidence interval of the mean (Student's t); NaN for fewer than two values."""
-    from scipy import stats
-
-    x = np.asarray(samples, dtype=float)
-    if len(x) < 2:
-        return math.nan, math.nan
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * stats.sem(x))
-    return float(x.mean()) - half, float(x.mean()) + half
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
@@ -320,14 +233,15 @@ class _Region(Claim):
 
 
 def _further(found: Estimate, distance: float) -> int | None:
-    """Samples by which the interval's half width falls below `distance` (it falls as t(n - 1) / sqrt(n))."""
+    """Samples by which the interval's half width falls below `distance`: it falls as t(n - 1) sqrt(1/n + 1/m), m the
+    published samples that it is a prediction for."""
     from scipy import stats
 
     half = (found.high - found.low) / 2
     if not distance > 0 or not half > 0 or not math.isfinite(distance):
         return None
     n = np.arange(found.n, found.n + MOST_SEEDS)
-    widths = stats.t.ppf((1 + LEVEL) / 2, n - 1) / np.sqrt(n)
+    widths = stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.sqrt(1 / n + 1 / found.against)
     enough = np.flatnonzero(half * widths / widths[0] < distance)
     return int(enough[0]) if len(enough) else None
 

@@ -266,6 +266,11 @@ def needs(configs: Sequence[Config], store: Store, index: dict[str, dict[str, li
     return result
 
 
+def largest_scale(chosen: Figure, store: Store, index: dict[str, dict[str, list[Record]]]) -> str:
+    """The largest scale for which all runs are there; `small` where there is none."""
+    return next((scale for scale in chosen.scales if needs(chosen.runs(scale), store, index).complete), "small")
+
+
 def gather(chosen: Figure, scale: str, store: Store, index: dict[str, dict[str, list[Record]]] | None = None) -> Runs:
     """The runs of a figure. Raises `BadInput` that names the missing ones and the command that makes them."""
     have = needs(chosen.runs(scale), store, index)
@@ -328,14 +333,17 @@ def save(chosen: Figure, runs: Runs, drawing: Drawing, folder: Path, endings: st
     return paths
 
 
-def draw_all(chosen: Sequence[Figure], scale: str, store: Store, folder: Path, *, log: bool) -> tuple[int, list[str]]:
-    """Draw figures into `folder`, and keep them in the store where `log`. What goes wrong with one is said, and the
-    others are drawn all the same. (how many were drawn, what went wrong)"""
+def draw_all(
+    chosen: Sequence[Figure], scale: str | None, store: Store, folder: Path, *, log: bool
+) -> tuple[int, list[str]]:
+    """Draw figures into `folder`, at the largest scale of which all runs are there where `scale` says none, and keep
+    them in the store where `log`. What goes wrong with one is said, and the others are drawn all the same. (how many
+    were drawn, what went wrong)"""
     index: dict[str, dict[str, list[Record]]] = {}
     drawn, complaints = 0, []
     for each in chosen:
         try:
-            runs = gather(each, scale, store, index)
+            runs = gather(each, scale or largest_scale(each, store, index), store, index)
             paths = write(each, runs, folder)
         except BadInput as error:
             complaints.append(str(error))

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from reprod import papers, project
@@ -219,14 +220,24 @@ def managers() -> dict[str, str]:
     import importlib.util
 
     missing = [m for m in ("torch", "mlflow", "torchdiffeq", "torchvision") if importlib.util.find_spec(m) is None]
-    beside = str(Path(sys.executable).parent)
-    path = os.pathsep.join([beside, os.environ.get("PATH", "")])
+    which = partial(shutil.which, path=_path())
     return {
         "local": f"this environment lacks {', '.join(missing)}" if missing else "",
-        "conda": "" if shutil.which("conda", path=path) or os.environ.get("MLFLOW_CONDA_HOME") else "no conda on PATH",
-        "uv": "" if shutil.which("uv", path=path) else "no uv on PATH (pip install uv)",
-        "virtualenv": "" if shutil.which("pyenv", path=path) else "no pyenv on PATH",
+        "conda": "" if which("conda") or os.environ.get("MLFLOW_CONDA_HOME") else "no conda on PATH",
+        "uv": "" if which("uv") else "no uv on PATH (pip install uv)",
+        "virtualenv": "" if which("pyenv") else "no pyenv on PATH",
     }
+
+
+def _path() -> str:
+    """Where `mlflow run` looks for programs when we start it: beside this Python, then on PATH."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def conda_stands_in() -> bool:
+    """Whether the only `conda` here is the one that bootstrap.py wrote, which answers `mlflow run` alone."""
+    found = [path for folder in _path().split(os.pathsep) if (path := Path(folder, "conda")).is_file()]
+    return bool(found) and all(b"stand-in for conda" in conda.read_bytes()[:200] for conda in found)
 
 
 def run_project(name: str, values: Mapping[str, str], manager: str | None, note: str = "") -> int:
@@ -253,7 +264,7 @@ def _mlflow_run(name: str, values: Mapping[str, str], manager: str, note: str) -
     from reprod.store.connection import connect
 
     connect()  # makes the store before MLflow opens it
-    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    environment = {**os.environ, "PATH": _path()}
     environment.pop("MLFLOW_RUN_ID", None)
     environment |= {"REPROD_NOTE": note} if note else {}
     command = [sys.executable, "-m", "mlflow", "run", str(project.need_root()), "-e", name, "--env-manager", manager]

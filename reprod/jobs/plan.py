@@ -94,6 +94,26 @@ def make(configs: Sequence[Config], store: Store, *, again: bool = False) -> Pla
     return plan
 
 
+def held(made: Plan, archive: Store) -> tuple[Plan, list[str]]:
+    """A plan without the seeds that an archive holds finished, or diverged; and the ids of these runs."""
+    index, ids, jobs = Index(), [], []
+    for job in made.jobs:
+        if job.config.experiment not in index:
+            index[job.config.experiment] = archive.by_digest(job.config.experiment)
+        missing = []
+        for seed in job.config.seeds:
+            state, record = seed_state(job.config, seed, index[job.config.experiment])
+            if record is not None and state in ("done", "failed"):
+                ids.append(record.id)
+            else:
+                missing.append(seed)
+        if len(missing) == len(job.config.seeds):
+            jobs.append(job)
+        elif missing:
+            jobs.append(Job(replace(job.config, seeds=tuple(missing))))
+    return replace(made, jobs=jobs), ids
+
+
 def _job(config: Config, runs: Mapping[str, list[Record]]) -> Job:
     """Continue an interrupted run that has these seeds, if there is one, else start afresh."""
     same = config.for_seed(0).digest()

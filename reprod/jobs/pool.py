@@ -1,7 +1,8 @@
 """Many runs: local worker processes, or Slurm through submitit. One code path runs a job; only who starts it differs.
 
 Local jobs are forked from a server process that has imported torch and MLflow once, so a job starts in milliseconds
-and dies alone. Threads are shared out: two workers on two cores get one each.
+and dies alone (elsewhere than on Linux each starts afresh, in seconds). Threads are shared out: two workers on two
+cores get one each; and so are CUDA devices, one to a worker.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from filelock import FileLock, Timeout
 
 from reprod.errors import BadInput, Interrupted, nearest
 from reprod.jobs.plan import Job
+from reprod.machine import cores, cuda_devices
 
 
 @dataclass
@@ -132,7 +134,8 @@ def run_job(job: Job, parent_id: str | None) -> int:
 def _in_worker(job: Job, parent_id: str | None, log: str, environment: dict[str, str], threads: int) -> None:
     """The body of a local worker process."""
     os.environ.update(environment)
-    os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on once
+    if hasattr(os, "setpgid"):  # not on Windows
+        os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on once
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -157,6 +160,8 @@ def _stop_with(parent: int) -> None:
 def _context(threads: int) -> Any:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
+    if sys.platform != "linux":  # no fork on Windows, and none that is safe beside macOS' frameworks
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "reprod.store.writer", "reprod.jobs.launch"])
     return context
@@ -230,11 +235,13 @@ def _still_to_do(outcome: Outcome, again: bool) -> bool | None:
 
 def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None, wait: float) -> None:
     workers = min(options.workers, len(outcomes)) or 1
-    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores() // workers)
     context = _context(threads)
     environment = _passed_on()
+    devices = cuda_devices() or [""]
+    free = [devices[i % len(devices)] for i in range(workers)]  # one for each worker that is not busy
     waiting = list(outcomes)
-    active: dict[Any, Outcome] = {}
+    active: dict[Any, tuple[Outcome, str]] = {}
     claims, idle_since = _Claims(), 0.0
     with _stopping() as stop:
         while waiting or active:
@@ -249,10 +256,12 @@ def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None,
                         waiting.remove(outcome)
                     continue
                 waiting.remove(outcome)
-                arguments = (outcome.job, parent_id, str(outcome.log), environment, threads)
+                device = free.pop(0)
+                sees = {"CUDA_VISIBLE_DEVICES": device} if device and ":" not in outcome.job.config.device else {}
+                arguments = (outcome.job, parent_id, str(outcome.log), environment | sees, threads)
                 process = context.Process(target=_in_worker, args=arguments)
                 process.start()
-                active[process] = outcome
+                active[process] = outcome, device
                 outcome.state, outcome.began = "running", time.monotonic()
             if stop and not active:
                 break
@@ -278,7 +287,8 @@ def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None,
             else:
                 time.sleep(0.5)
             for process in [process for process in active if process.exitcode is not None]:
-                outcome = active.pop(process)
+                outcome, device = active.pop(process)
+                free.append(device)
                 _settle(outcome, process.exitcode)
                 claims.release(outcome)
         if stop:
@@ -287,7 +297,8 @@ def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None,
 
 def _passed_on() -> dict[str, str]:
     """The environment that matters to a job; the run that `mlflow run` may have made is not the job's."""
-    return {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_")) and k != "MLFLOW_RUN_ID"}
+    kept = ("MLFLOW_", "REPROD_", "CUDA_")
+    return {k: v for k, v in os.environ.items() if k.startswith(kept) and k != "MLFLOW_RUN_ID"}
 
 
 def _settle(outcome: Outcome, status: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from reprod.config import Config, at_scale, param
+from reprod.config import Config, Named, at_scale, param
 from reprod.errors import BadInput
 
 RANDOM_LABELS = 2 / 3  # the corruption of three classes at which a label says nothing about its image
@@ -22,24 +22,36 @@ class Dynamics(Config):
     """What the two trainings share: R networks ("trials"), each with its own initialisation and order of samples."""
 
     paper = "le_sde"
+    aliases: ClassVar[Mapping[str, str]] = {"trials": "networks", "lr": "learning_rate"}
 
-    trials: int = param(100, at_least=1, help="networks R, trained together; class means are averages over them")
-    iterations: int = param(10_000, at_least=1, help="SGD steps T of every trial, one sample each")
-    lr: float = param(0.005, above=0, help="learning rate of plain SGD")
+    networks: int = param(
+        100, at_least=1, help='networks R ("trials"), trained together; class means are averages over them'
+    )
+    iterations: int = param(10_000, at_least=1, help="SGD steps T of every network, one sample each")
+    learning_rate: float = param(0.005, above=0, help="learning rate of plain SGD")
     head: str = param(
         "none",
         choices=("none", "orthogonal"),
         help="orthogonal: a frozen random K x K matrix after the last layer (rdH)",
     )
     data_seed: int = param(
-        0, at_least=0, help="seed of the data set, its split and its corruption, shared by all trials"
+        0, at_least=0, help="seed of the data set, its split and its corruption, shared by all networks"
     )
-    eval_every: int = param(50, at_least=1, help="iterations between two evaluations of all trials; 1: as published")
+    eval_every: int = param(50, at_least=1, help="iterations between two evaluations of all networks; 1: as published")
     val_images: int | None = param(
         None, at_least=1, help="evaluate on so many random validation images only, the same ones always; none: on all"
     )
     dtype: str = param("float32", choices=("float32", "float64"), help="arithmetic; float64 is the original's")
     checkpoint_every: int = param(2000, at_least=1, identity=False, help="iterations between two checkpoints")
+
+    @property
+    def evaluated_on(self) -> int | None:
+        """So many of the validation images; None where it is all of them."""
+        every_image = self.n_val * self.classes  # type: ignore[attr-defined]
+        return None if self.val_images is None or self.val_images >= every_image else self.val_images
+
+    def unused(self) -> set[str]:
+        return {"val_images"} if self.evaluated_on is None else set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +59,16 @@ class GeomnistDynamics(Dynamics):
     """A hundred LeNets on GeoMNIST under label corruption (Zhang et al. 2021, figures 1, 3, 4; sample-size study)."""
 
     experiment = "geomnist_dynamics"
+    aliases: ClassVar[Mapping[str, str]] = {**Dynamics.aliases, "p": "corruption"}
 
-    p: float = param(0.0, at_least=0, at_most=1, help="share of each class's training labels that is changed")
+    corruption: float = param(
+        0.0, at_least=0, at_most=1, help="share p of each class's training labels that is changed"
+    )
     n_train: int = param(500, at_least=1, help="training images per class")
     n_val: int = param(500, at_least=1, help="validation images per class")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"eval_every": 250, "val_images": 240},
-        "smoke": {"trials": 6, "iterations": 250, "eval_every": 50, "val_images": 32, "n_train": 20, "n_val": 20},
+        "smoke": {"networks": 6, "iterations": 250, "eval_every": 50, "val_images": 32, "n_train": 20, "n_val": 20},
     }
 
     @property
@@ -72,19 +87,19 @@ class CifarDynamics(Dynamics):
     experiment = "cifar_dynamics"
 
     classes: int = param(3, at_least=2, at_most=10, help="K: classes 0 ... K-1 in CIFAR's order")
-    iterations: int = param(30_000, at_least=1, help="SGD steps T of every trial, one sample each")
-    lr: float = param(0.001, above=0, help="learning rate of plain SGD")
+    iterations: int = param(30_000, at_least=1, help="SGD steps T of every network, one sample each")
+    learning_rate: float = param(0.001, above=0, help="learning rate of plain SGD")
     n_train: int = param(2000, at_least=1, help="training images per class, drawn with replacement")
     n_val: int = param(500, at_least=1, help="test images per class, drawn with replacement")
     dataset: str = param(
         "cifar10", choices=("cifar10", "synthetic"), help="synthetic: random patterns of CIFAR's shape, for quick tests"
     )
-    eval_every: int = param(150, at_least=1, help="iterations between two evaluations of all trials; 1: as published")
+    eval_every: int = param(150, at_least=1, help="iterations between two evaluations of all networks; 1: as published")
     checkpoint_every: int = param(6000, at_least=1, identity=False, help="iterations between two checkpoints")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"eval_every": 600, "val_images": 300},
         "smoke": {
-            "trials": 6, "iterations": 600, "eval_every": 100, "val_images": 32, "n_train": 40, "n_val": 20,
+            "networks": 6, "iterations": 600, "eval_every": 100, "val_images": 32, "n_train": 40, "n_val": 20,
             "dataset": "synthetic",
         },
     }  # fmt: skip
@@ -107,6 +122,7 @@ class LeOdeSimulation(Config):
 
     experiment = "le_ode_simulation"
     paper = "le_sde"
+    aliases: ClassVar[Mapping[str, str]] = {"p": "corruption"}
 
     training_run: str = param(
         "auto",
@@ -114,7 +130,8 @@ class LeOdeSimulation(Config):
         "describe, or if there is none a training in this run",
     )
     dataset: str = param("geomnist", choices=("geomnist", "cifar10"), help="data set of the training")
-    p: float = param(0.0, at_least=0, at_most=1, help="label corruption of the training (geomnist)")
+    corruption: float = param(0.0, at_least=0, at_most=1, help="label corruption p of the training (geomnist)")
+    data_seed: int = param(0, at_least=0, help="seed of the training's data set")
     training_scale: str = param(
         "paper", choices=("paper", "small", "smoke"), help="scale whose settings the training has"
     )
@@ -149,27 +166,22 @@ class LeOdeSimulation(Config):
     def unused(self) -> set[str]:
         unused = {"simulations", "noise_scale"} if self.start == "measured" else set()
         if self.training_run != "auto":
-            return unused | {"dataset", "p", "training_scale"}
-        return unused | ({"p"} if self.dataset == "cifar10" else set())
+            return unused | {"dataset", "corruption", "data_seed", "training_scale"}
+        return unused | ({"corruption"} if self.dataset == "cifar10" else set())
 
     def training(self) -> GeomnistDynamics | CifarDynamics:
         """The training that `training_run=auto` stands for."""
-        shared: dict[str, Any] = {"seeds": self.seeds, "data_dir": self.data_dir, "device": self.device}
+        shared: dict[str, Any] = {
+            "seeds": self.seeds, "data_seed": self.data_seed, "data_dir": self.data_dir, "device": self.device,
+        }  # fmt: skip
         if self.dataset == "geomnist":
-            return at_scale(GeomnistDynamics, self.training_scale, p=self.p, **shared)
+            return at_scale(GeomnistDynamics, self.training_scale, corruption=self.corruption, **shared)
         return at_scale(CifarDynamics, self.training_scale, **shared)
 
-    def prepare(self) -> None:
-        super().prepare()
-        from reprod.store import Store
-
-        if self.training_run != "auto":
-            record = Store().get(self.training_run)
-            trainings = (GeomnistDynamics.experiment, CifarDynamics.experiment)
-            if record.experiment not in trainings or record.status != "FINISHED" or record.seed is None:
-                raise BadInput(f"training_run={self.training_run}: that is no finished {' or '.join(trainings)}")
-        elif not all(Store().find(self.training().for_seed(seed)) for seed in self.seeds):
-            self.training().prepare()
+    def upstream(self) -> tuple[Config | Named, ...]:
+        if self.training_run == "auto":
+            return (self.training(),)
+        return (Named("training_run", self.training_run, (GeomnistDynamics.experiment, CifarDynamics.experiment)),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +207,7 @@ class LeSdeSeparation(Config):
     spread: float = param(1.0, above=0, help="standard deviation of the initial features")
     gap: float = param(1.0, at_least=0, help="initial class means: this times the vertices of a unit simplex")
     iterations: int = param(100_000, at_least=10, help="unit time steps T, from t = 1")
-    replicas: int = param(5, at_least=1, help="independent systems per exponent")
+    replicas: int = param(12, at_least=1, help="independent systems per exponent")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"iterations": 20_000, "samples": 200},
         "smoke": {"iterations": 500, "samples": 20, "exponents": (0.6, 1.0, 1.4), "replicas": 2},

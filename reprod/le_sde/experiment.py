@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.special import logsumexp
 
+from reprod.config import spell
 from reprod.run import Run
 from reprod.training import State, loop, stream
 
@@ -38,9 +40,9 @@ def _train(config: GeomnistDynamics | CifarDynamics, run: Run) -> None:
         run.dataset(
             source.name, split=split, source=source.source, digest=source.digest(split), size=len(y), shape=shape
         )
-    R, T, every = config.trials, config.iterations, config.eval_every
+    R, T, every = config.networks, config.iterations, config.eval_every
     ensemble = trials.build(
-        examples, classes=config.classes, trials=R, iterations=T, lr=config.lr, seed=config.seeds[0],
+        examples, classes=config.classes, trials=R, iterations=T, lr=config.learning_rate, seed=config.seeds[0],
         head=config.head == "orthogonal", dtype=config.dtype,
     )  # fmt: skip
     evaluated = np.unique(np.append(np.arange(0, T + 1, every), T))
@@ -76,9 +78,7 @@ def _train(config: GeomnistDynamics | CifarDynamics, run: Run) -> None:
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """log sum_k exp(z_k) - z_y for logits (..., K) and labels (...,)."""
     z = logits.astype(float)
-    top = z.max(axis=-1)
-    chosen = np.take_along_axis(z, labels[..., None].astype(int), axis=-1)[..., 0]
-    return np.log(np.exp(z - top[..., None]).sum(axis=-1)) + top - chosen
+    return logsumexp(z, axis=-1) - np.take_along_axis(z, labels[..., None].astype(int), axis=-1)[..., 0]
 
 
 def _report(
@@ -86,12 +86,12 @@ def _report(
     evaluated: np.ndarray, loss: np.ndarray, accuracy: np.ndarray, images: np.ndarray,
 ) -> None:  # fmt: skip
     before = "before the update of that iteration"
-    run.array("logits", ensemble.logits, axes=("trial", "iteration", "class"), about=f"of the drawn sample, {before}")
-    run.array("labels", labels, axes=("trial", "iteration"), about="training label (corrupted, if so) of the sample")
-    run.array("samples", ensemble.samples, axes=("trial", "iteration"), about="index of the drawn sample")
+    run.array("logits", ensemble.logits, axes=("network", "iteration", "class"), about=f"of the drawn sample, {before}")
+    run.array("labels", labels, axes=("network", "iteration"), about="training label (corrupted, if so) of the sample")
+    run.array("samples", ensemble.samples, axes=("network", "iteration"), about="index of the drawn sample")
     run.array("evaluated", evaluated, axes=("evaluation",), unit="iteration", about="updates done at each evaluation")
-    run.array("val_loss", loss, axes=("evaluation", "trial"), unit="nats", about="mean validation cross-entropy")
-    run.array("val_accuracy", accuracy, axes=("evaluation", "trial"), about="validation accuracy")
+    run.array("val_loss", loss, axes=("evaluation", "network"), unit="nats", about="mean validation cross-entropy")
+    run.array("val_accuracy", accuracy, axes=("evaluation", "network"), about="validation accuracy")
     seen = np.mean([cross_entropy(z, y) for z, y in zip(ensemble.logits, labels, strict=True)], axis=0)
     run.array(
         "train_loss", seen, axes=("iteration",), unit="nats", about="cross-entropy of the samples, mean of trials"
@@ -110,41 +110,16 @@ def _report(
         "estimate/empty_cells": float((count == 0).mean()),
     }
     run.log(config.iterations, {name: float(value) for name, value in measured.items()})
-    networks = LeNets(config.trials, config.classes, config.channels)
+    networks = LeNets(config.networks, config.classes, config.channels)
     with torch.no_grad():
         networks.weights.copy_(torch.from_numpy(ensemble.weights))
         if ensemble.heads.size:
             networks.get_buffer("heads").copy_(torch.from_numpy(ensemble.heads))
-    arguments = {"trials": config.trials, "classes": config.classes, "channels": config.channels}
+    arguments = {"trials": config.networks, "classes": config.classes, "channels": config.channels}
     run.model(networks, arguments=arguments, example=torch.from_numpy(images[:2].astype(np.float32)))
 
 
 # -- the LE-ODE ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Class means (T, K, K) of a training, and where they come from."""
-
-    means: np.ndarray
-    origin: str
-
-
-def measured(config: LeOdeSimulation, run: Run) -> Measured:
-    """Class means of one seed's training: from the store where it has it, trained here otherwise."""
-    from reprod.store.writer import MlflowRun
-
-    if config.training_run != "auto" or isinstance(run, MlflowRun):  # a run in memory has no store to look into
-        from reprod.store import Store
-
-        store = Store()
-        found = store.find(config.training()) if config.training_run == "auto" else store.get(config.training_run)
-        if found is not None:
-            return Measured(np.asarray(found.array("class_means")), f"run {found.id}")
-    here = Run(config.training())
-    train(here.config, here)  # type: ignore[arg-type]
-    about = "trained in this run: the store holds no finished run of these parameters"
-    return Measured(here.arrays["class_means"].values, about)
 
 
 def simulate(config: LeOdeSimulation, run: Run) -> None:
@@ -153,17 +128,21 @@ def simulate(config: LeOdeSimulation, run: Run) -> None:
 
 
 def _simulate(config: LeOdeSimulation, run: Run) -> None:
-    source = measured(config, run)
-    run.note("training", source.origin)
-    means = estimate.filled(source.means)
+    (training,) = config.upstream()
+    real_means = run.upstream(training).array("class_means")
+    means = estimate.filled(real_means)
     K = means.shape[1]
     A, B = estimate.ESTIMATORS[config.estimator](means, config.baseline)
     alpha, beta = (estimate.rate(integral, config.window) for integral in (A, B))
     flow = ode.build(alpha, beta, K, drift=config.drift, integrator=config.integrator)
-    integrals = np.stack([A, B, alpha, beta])
-    run.array("strengths", integrals, axes=("quantity", "iteration"), about="A, B, alpha, beta", exact=True)
+    for name, series, unit, about in (
+        ("A", A, "1", "integral of alpha, as estimated"), ("B", B, "1", "integral of beta, as estimated"),
+        ("alpha", alpha, "1/iteration", "push on the class of the sample"),
+        ("beta", beta, "1/iteration", "push on other classes"),
+    ):  # fmt: skip
+        run.array(name, series, axes=("iteration",), unit=unit, about=about, exact=True)
     run.array(
-        "real", source.means, axes=("iteration", "class", "logit"), about="class means that are imitated", exact=True
+        "real", real_means, axes=("iteration", "class", "logit"), about="class means that are imitated", exact=True
     )
     if config.start == "measured":
         starts = means[:1]
@@ -184,12 +163,16 @@ def _simulate(config: LeOdeSimulation, run: Run) -> None:
         for row, start in zip(solutions, kept, strict=True):
             row[:] = flow(start)
         run.array("solutions", solutions, axes=("simulation", *axes), about="class means of each simulation")
-    tail = slice(-estimate.TAIL, None)
-    shape_now, shape_real = mean[tail, 0].mean(axis=0), source.means[tail, 0]
-    real = np.nanmean(shape_real, axis=0)
-    cosine = float(shape_now @ real / (np.linalg.norm(shape_now) * np.linalg.norm(real)))
-    values = {f"class0/simulated_{j}": shape_now[j] for j in range(K)} | {f"class0/real_{j}": real[j] for j in range(K)}
-    run.log(len(mean), {name: float(value) for name, value in values.items()} | {"class0/cosine": cosine})
+    real = np.nanmean(real_means[-estimate.TAIL :, 0], axis=0)
+    ends = ode.tail_means(flow, starts, estimate.TAIL)[:, 0]  # each is a draw of what the published figure shows
+    about = "class 0 of every simulation (not of the stored ones alone): mean logits over the last thousand iterations"
+    columns = {"simulation": np.arange(len(ends)), **{f"logit_{j}": ends[:, j] for j in range(K)}}
+    table = pd.DataFrame({**columns, "cosine": ode.cosine(ends, real)})
+    run.table("ends", table, about=f"{about}, and their cosine with the real ones")
+    simulated = ends.mean(axis=0)
+    values = {f"class0/simulated_{j}": simulated[j] for j in range(K)} | {f"class0/real_{j}": real[j] for j in range(K)}
+    values |= {"class0/cosine": ode.cosine(simulated, real), "class0/cosine_of_single": ode.cosine(ends, real).mean()}
+    run.log(len(mean), {name: float(value) for name, value in values.items()})
 
 
 # -- the phase transition -----------------------------------------------------------------------------------------
@@ -201,31 +184,30 @@ def separation(config: LeSdeSeparation, run: Run) -> None:
 
 
 def _separation(config: LeSdeSeparation, run: Run) -> None:
-    ratios, cosine, flags, times = [], [], [], np.empty(0)
+    traces: list[sde.Trace] = []
+    systems = []
     for r in config.exponents:
         trace = sde.simulate(
             config.model, r, alpha=config.alpha, beta=config.beta, sigma=config.sigma, spread=config.spread,
             gap=config.gap, classes=config.classes, samples=config.samples, replicas=config.replicas,
-            iterations=config.iterations, rng=stream(config.seeds[0], f"exponent {r}"),
+            iterations=config.iterations, rng=stream(config.seeds[0], f"exponent/{spell(r)}"),
         )  # fmt: skip
-        times = trace.times
-        ratios.append(trace.ratio)
-        cosine.append(trace.cosine)
-        flags.append([sde.separable(features) for features in trace.features])
-    run.array("times", times, axes=("time",), unit="steps", about="when the systems are looked at")
+        traces.append(trace)
+        for replica, features in enumerate(trace.features):
+            ends = {"ratio": trace.ratio[replica, -1], "cosine": trace.cosine[replica, -1]}
+            systems.append({"exponent": r, "replica": replica, **ends, "separable": sde.separable(features)})
+        for t, ratio in zip(trace.times, np.median(trace.ratio, axis=0), strict=True):
+            run.log(int(t), {f"ratio/r_{spell(r)}": float(ratio)})
+    table = pd.DataFrame(systems)
+    for r in config.exponents:
+        share = table.loc[table["exponent"] == r, "separable"].mean()
+        run.log(config.iterations, {f"separable/r_{spell(r)}": float(share)})
+    run.table("systems", table, about="each system at the end: gap over spread, mean cosine of centred class means, "
+              "whether hyperplanes part its classes")  # fmt: skip
+    run.array("times", traces[0].times, axes=("time",), unit="steps", about="when the systems are looked at")
     run.array("exponents", np.array(config.exponents), axes=("exponent",), about="r in alpha = a t^-r", exact=True)
     axes = ("exponent", "replica", "time")
-    run.array(
-        "ratio",
-        np.array(ratios),
-        axes=axes,
-        about="smallest distance of class means over within-class spread",
-        exact=True,
-    )
-    run.array("cosine", np.array(cosine), axes=axes, about="mean cosine of centred class means", exact=True)
-    flags_ = np.array(flags)
-    run.array("separable", flags_, axes=axes[:2], about="linearly separable at the end")
-    for i, r in enumerate(config.exponents):
-        run.log(
-            round(1000 * r), {"ratio/final": float(np.median(ratios[i][:, -1])), "separable": float(flags_[i].mean())}
-        )
+    about = "smallest distance of class means over within-class spread"
+    run.array("ratio", np.stack([trace.ratio for trace in traces]), axes=axes, about=about, exact=True)
+    about = "mean cosine of centred class means"
+    run.array("cosine", np.stack([trace.cosine for trace in traces]), axes=axes, about=about, exact=True)

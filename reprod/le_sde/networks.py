@@ -37,7 +37,7 @@ def size(classes: int, channels: int) -> int:
 def initial(classes: int, channels: int, seed: int, trial: int) -> np.ndarray:
     """Flat parameters (P,) float64 of one trial: weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's
     default."""
-    rng = stream(seed, f"trial {trial} init")
+    rng = stream(seed, f"trial/{trial}/init")
     parts = []
     bound = 0.0
     for shape in shapes(classes, channels).values():
@@ -49,7 +49,7 @@ def initial(classes: int, channels: int, seed: int, trial: int) -> np.ndarray:
 
 def orthogonal_head(classes: int, seed: int, trial: int) -> np.ndarray:
     """A Haar-distributed orthogonal matrix (K, K): QR of a Gaussian, the signs of R's diagonal moved into Q."""
-    q, r = np.linalg.qr(stream(seed, f"trial {trial} head").standard_normal((classes, classes)))
+    q, r = np.linalg.qr(stream(seed, f"trial/{trial}/head").standard_normal((classes, classes)))
     return q * np.sign(np.diag(r))
 
 

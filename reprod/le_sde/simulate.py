@@ -99,3 +99,13 @@ def deviation(flow: Flow, sigma: Array) -> Array:
     K = len(sigma)
     units = np.eye(K * K).reshape(K, K, K, K) * sigma[:, None, None, None]
     return np.sqrt((flow(units.reshape(-1, K, K)) ** 2).sum(axis=0))
+
+
+def tail_means(flow: Flow, starts: Array, tail: int) -> Array:
+    """Means (n, K, K) over the last `tail` iterations of the solutions from `starts` (n, K, K): linear, too."""
+    return Flow(flow.series[:, -tail:].mean(axis=1, keepdims=True), flow.parts)(starts)[:, 0]
+
+
+def cosine(vectors: Array, other: Array) -> Array:
+    """Cosines (...,) of vectors (..., K) with one vector (K,)."""
+    return vectors @ other / (np.linalg.norm(vectors, axis=-1) * np.linalg.norm(other))

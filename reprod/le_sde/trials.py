@@ -1,6 +1,6 @@
 """Training R networks at once, batch size one (spec 2.3): `build`, then `train` and `evaluate` on rows of weights.
 
-Trial r owns two named streams of its seed, "trial r init" and "trial r samples" (and "trial r head"): a trial trained
+Trial r owns two named streams of its seed, "trial/r/init" and "trial/r/samples" (and "trial/r/head"): a trial trained
 among a hundred and the same trial trained alone agree to the last bit. Trials are shared out to threads; no result
 depends on how many.
 """
@@ -8,11 +8,11 @@ depends on how many.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from reprod.machine import share
 from reprod.training import stream
 
 from . import networks
@@ -32,7 +32,7 @@ class Examples:
 
 def samples(seed: int, trial: int, size: int, iterations: int) -> Array:
     """Indices (T,) int32 of the training samples that a trial sees: uniform, with replacement."""
-    return stream(seed, f"trial {trial} samples").integers(size, size=iterations).astype(np.int32)
+    return stream(seed, f"trial/{trial}/samples").integers(size, size=iterations).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,6 @@ def build(
         trials: R; `which` picks some of the trials 0 ... R-1 (default: all).
         threads: workers that share the trials; default: torch's number.
     """
-    import torch
-
     from . import kernels
 
     kind = np.dtype(dtype)
@@ -86,23 +84,13 @@ def build(
         heads = np.stack([networks.orthogonal_head(classes, seed, r) for r in rows]).astype(kind)
     order = np.stack([samples(seed, r, len(y_train), iterations) for r in rows])
     logits = np.zeros((len(rows), iterations, classes), kind)
-    workers = min(threads or torch.get_num_threads(), len(rows))
-    pool = ThreadPoolExecutor(workers) if workers > 1 else None
-
-    def for_each(function: Callable[[int], None]) -> None:
-        def some(share: range) -> None:
-            for r in share:
-                function(r)
-
-        shares = [range(len(rows) * i // workers, len(rows) * (i + 1) // workers) for i in range(workers)]
-        list(pool.map(some, shares) if pool else map(some, shares))
 
     def train(first: int, last: int) -> None:
         def one(r: int) -> None:
             part = slice(first, last)
             kernels.train(weights[r], x_train, y_train, order[r, part], kind.type(lr), heads[r], logits[r, part])
 
-        for_each(one)
+        share(one, len(rows), threads)
 
     def evaluate() -> tuple[Array, Array]:
         loss, accuracy = np.empty(len(rows)), np.empty(len(rows))
@@ -110,7 +98,7 @@ def build(
         def one(r: int) -> None:
             loss[r], accuracy[r] = kernels.evaluate(weights[r], x_val, y_val, heads[r], classes)
 
-        for_each(one)
+        share(one, len(rows), threads)
         return loss, accuracy
 
     return Ensemble(weights, heads, order, logits, train, evaluate)

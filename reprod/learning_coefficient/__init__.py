@@ -46,13 +46,14 @@ PAPER = Paper(
     docs="docs/learning_coefficient.md",
     figures="reprod.analysis.learning_coefficient",
     experiments={
-        "dln_llc": Experiment(".config:DlnLlc", ".experiment:dln_llc", _LLC),
-        "resnet_llc_curve": Experiment(
-            ".config:ResnetLlcCurve", ".experiment:resnet_llc_curve", (*_LLC, "he2016deep", "krizhevsky2009learning")
-        ),
-        "dln_saddle_dynamics": Experiment(".config:DlnSaddleDynamics", ".experiment:dln_saddle_dynamics", _LLC),
-        "rescaling_invariance": Experiment(".config:RescalingInvariance", ".experiment:rescaling_invariance", _LLC),
-        "mala_vs_sgld": Experiment(".config:MalaVsSgld", ".experiment:mala_vs_sgld", (*_LLC, "roberts1996exponential")),
+        name: Experiment(f".config:{config}", f".{name}:{name}", cite)
+        for name, config, cite in (
+            ("dln_llc", "DlnLlc", _LLC),
+            ("resnet_llc_curve", "ResnetLlcCurve", (*_LLC, "he2016deep", "krizhevsky2009learning")),
+            ("dln_saddle_dynamics", "DlnSaddleDynamics", _LLC),
+            ("rescaling_invariance", "RescalingInvariance", _LLC),
+            ("mala_vs_sgld", "MalaVsSgld", (*_LLC, "roberts1996exponential")),
+        )
     },
 )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprod import compiled
+from reprod.compiled import GAMMA, splitmix64
 from reprod.learning_coefficient.batches import Batches
 from reprod.learning_coefficient.estimate import LlcEstimate, Sampling, sample
 from reprod.learning_coefficient.exact import check_widths, dln_dimension, numerical_rank
@@ -120,8 +123,15 @@ def product(weights: Sequence[Tensor]) -> Tensor:
 
 # -- data -----------------------------------------------------------------------------------------------------------
 
-# The constants of splitmix64, as signed 64-bit numbers.
-_GOLDEN, _MIX1, _MIX2 = -7046029254386353131, -4658895280553007687, -7723592293110705685
+
+@compiled.kernel
+def _uniform(index, columns, key, out):
+    """out[i, j] in [0, 1): 24 bits of the hash of key + index[i] columns + j."""
+    for i in range(len(index)):
+        first = key + np.uint64(index[i]) * np.uint64(columns)
+        for j in range(columns):
+            z = splitmix64((first + np.uint64(j)) * GAMMA)
+            out[i, j] = np.float32(np.int32(z >> np.uint64(40))) * np.float32(2.0**-24)
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,7 @@ class DlnInputs:
         num_data: n.
         width: n_0.
         distribution: "uniform" on [-10, 10]^{n_0}, second moment (100/3) I, or "unit_ball", second moment I/(n_0 + 2).
+        name: of the random stream; other names give other rows.
     """
 
     num_data: int
@@ -139,12 +150,17 @@ class DlnInputs:
     seed: int = 0
     distribution: str = "uniform"
     device: str = "cpu"
+    name: str = "data/inputs"
 
     def __post_init__(self) -> None:
         if self.distribution not in INPUTS:
             raise ValueError(f"distribution={self.distribution!r} is not one of {', '.join(INPUTS)}")
         if self.num_data < 1 or self.width < 1:
             raise ValueError(f"num_data and width must be positive, got {self.num_data} and {self.width}")
+
+    @cached_property
+    def _key(self) -> np.uint64:
+        return np.uint64(stream(self.seed, self.name).integers(2**62))
 
     def rows(self, index: Tensor) -> Tensor:
         """(...) row numbers -> (..., n_0) float32."""
@@ -168,13 +184,11 @@ class DlnInputs:
         return total / self.num_data
 
     def _random(self, index: Tensor, columns: int) -> Tensor:
-        """Uniform on [0, 1): the splitmix64 hash of (seed, row, column)."""
-        key = int(stream(self.seed, "data/inputs").integers(2**62))
-        z = (index.unsqueeze(-1) * columns + torch.arange(columns, device=index.device) + key) * _GOLDEN
-        z = (z ^ ((z >> 30) & (2**34 - 1))) * _MIX1
-        z = (z ^ ((z >> 27) & (2**37 - 1))) * _MIX2
-        z = z ^ ((z >> 31) & (2**33 - 1))
-        return ((z >> 40) & (2**24 - 1)).float() * 2.0**-24
+        """Uniform on [0, 1): the SplitMix64 hash of (seed, row, column), (..., columns). Hashed on the CPU, where the
+        integers are, and the same bits on every device."""
+        out = torch.empty(index.numel(), columns)
+        _uniform(index.reshape(-1).cpu().numpy(), columns, self._key, out.numpy())
+        return out.view(*index.shape, columns).to(index.device)
 
 
 # -- the potential --------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Gaussian noise for many small steps: at 160,000 parameters it is a quarter of a step of SGLD by torch's generator.
 
 Pairs by Box and Muller (1958) from the SplitMix64 hash of (key, pair), in float32, compiled so that all of it becomes
-vector instructions: some eight times faster than `Tensor.normal_`, whose generator cannot be vectorised.
+vector instructions, as those of `Tensor.normal_` cannot. 160,000 numbers took 0.12 ms here and 0.53 ms there, 4.4 times
+as long (processor time on one thread of an AMD EPYC, torch 2.15, medians of seven; a factor of 1.95 was seen, too).
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ class SizeClass:
     layers: tuple[int, int]
     widths: tuple[int, int]
     step_size: float
-    num_steps: int
-    num_data: int
+    sgld_steps: int
+    n_train: int
 
 
 SIZE_CLASSES = {

@@ -20,11 +20,11 @@ PAPER = Paper(
     docs="docs/morse_graph.md",
     figures="reprod.analysis.morse_graph",
     experiments={
-        "iris_training": Experiment(".config:IrisTraining", ".experiment:train", ("kingma2015adam", "fisher1936use")),
+        "iris_training": Experiment(".config:IrisTraining", ".ensemble:train", ("kingma2015adam", "fisher1936use")),
         "mnist_training": Experiment(
-            ".config:MnistTraining", ".experiment:train", ("kingma2015adam", "lecun1998gradient")
+            ".config:MnistTraining", ".ensemble:train", ("kingma2015adam", "lecun1998gradient")
         ),
-        "morse_graph": Experiment(".config:MorseGraph", ".experiment:morse_graph", _MORSE),
+        "morse_graph": Experiment(".config:MorseGraph", ".dynamics:morse_graph", _MORSE),
     },
 )
 

@@ -1,6 +1,6 @@
 """Parameters of the experiments of Eslami et al. (2021). The defaults are the paper's.
 
-`CONFIGURATIONS` are the trainings of section 2.3 by name: network, epochs, batch size.
+`CONFIGURATIONS` are the trainings of section 2.3 by name: architecture, epochs, batch size.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from reprod.config import Config, param
+from reprod.config import Config, Named, param
 from reprod.errors import BadInput
 
 from .architectures import ARCHITECTURES
@@ -19,7 +19,7 @@ MNIST = tuple(name for name, a in ARCHITECTURES.items() if a.dataset == "mnist")
 
 KNOWN = ("half", "half_2d", "double", "bistable", "identity", "constant", "product", "product_3d", "leslie")
 
-# name -> network, epochs, batch size
+# name -> architecture, epochs, batch size
 CONFIGURATIONS: dict[str, tuple[str, int, int]] = {
     "iris_baseline": ("iris_L1", 150, 5),
     **{f"iris_epoch_{n}": ("iris_L1", n, 5) for n in (100, 300, 450)},
@@ -32,9 +32,13 @@ CONFIGURATIONS: dict[str, tuple[str, int, int]] = {
     **{f"mnist_layers_{n}": (f"mnist_L{n}", 4, 128) for n in (2, 3, 4)},
 }
 
+TRAININGS = ("iris_training", "mnist_training")
 
-# columns of the array `sweep` of a `morse_graph` run
-SWEEP = ("subdivisions", "dimension", "nodes", "recurrent_cells", "edges", "undecided", "attractor_tile")
+
+def on_processor(config: Config) -> None:
+    """Raise `BadInput` where a GPU is asked for: the compiled epochs and graphs of this paper know none."""
+    if config.device not in ("auto", "cpu"):
+        raise BadInput(f"device={config.device}: {config.experiment} computes on the processor; use device=cpu or auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +46,17 @@ class Training(Config):
     """What the two trainings share."""
 
     paper = "morse_graph"
+    aliases: ClassVar[Mapping[str, str]] = {"network": "architecture", "nets": "networks", "images": "n_train"}
 
-    network: str = param("iris_L1", choices=(*IRIS, *MNIST), help="architecture")
+    architecture: str = param("iris_L1", choices=(*IRIS, *MNIST), help="architecture of each network")
     epochs: int = param(150, at_least=2, help="epochs; the early snapshot is taken after two")
     batch_size: int = param(5, at_least=1, help="samples in a batch; the last, smaller one of an epoch is kept")
-    nets: int = param(100, at_least=2, help="networks, each with its own initialisation, orders and dropout")
+    device: str = param("auto", identity=False, help="auto or cpu: networks this small are computed on the processor")
+    networks: int = param(100, at_least=2, help="networks, each with its own initialisation, orders and dropout")
     checkpoint_every: int = param(25, at_least=1, identity=False, help="epochs between two checkpoints")
+
+    def prepare(self) -> None:
+        on_processor(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +65,11 @@ class IrisTraining(Training):
 
     experiment = "iris_training"
 
-    network: str = param("iris_L1", choices=IRIS, help="L: number of layers; N: two layers, so many hidden nodes")
+    architecture: str = param("iris_L1", choices=IRIS, help="L: number of layers; N: two layers, so many hidden nodes")
     standardise: str = param(
         "all", choices=("all", "train"), help="flowers whose mean and deviation standardise (the paper: all, a leak)"
     )
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"nets": 12, "epochs": 20}}
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"networks": 12, "epochs": 20}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +78,18 @@ class MnistTraining(Training):
 
     experiment = "mnist_training"
 
-    network: str = param("mnist_L1", choices=MNIST, help="L: number of layers, the last one dense")
+    architecture: str = param("mnist_L1", choices=MNIST, help="L: number of layers, the last one dense")
     epochs: int = param(4, at_least=2, help="epochs; the early snapshot is taken after two")
     batch_size: int = param(128, at_least=1, help="samples in a batch; the last, smaller one of an epoch is kept")
-    images: int | None = param(None, at_least=1, help="only the first so many training images; none: all 12,665")
+    n_train: int | None = param(
+        None, at_least=1, at_most=12_665, help="only the first so many training images; none: all 12,665"
+    )
     scale_pixels: bool = param(False, help="pixels from 0 to 1; the paper leaves them from 0 to 255")
     checkpoint_every: int = param(1, at_least=1, identity=False, help="epochs between two checkpoints")
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": {"nets": 40}, "smoke": {"nets": 12, "images": 300}}
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"networks": 40},
+        "smoke": {"networks": 12, "n_train": 300},
+    }
 
     def prepare(self) -> None:
         super().prepare()
@@ -90,18 +104,20 @@ class MorseGraph(Config):
 
     experiment = "morse_graph"
     paper = "morse_graph"
+    aliases: ClassVar[Mapping[str, str]] = {**Training.aliases, "phase_subdiv": "subdivisions"}
 
+    device: str = param("auto", identity=False, help="auto or cpu: graphs are computed on the processor")
     map: str = param("surrogate", choices=("surrogate", *KNOWN), help="a surrogate of a training, or a known map")
     training_run: str = param(
         "auto",
         help="run id of the training; auto: the finished run in the store that has the parameters below, "
         "or if there is none a training in this run",
     )
-    network: str = param("iris_L1", choices=(*IRIS, *MNIST), help="network of the training")
+    architecture: str = param("iris_L1", choices=(*IRIS, *MNIST), help="architecture of the training's networks")
     epochs: int = param(450, at_least=2, help="epochs of the training")
     batch_size: int = param(5, at_least=1, help="batch size of the training")
-    nets: int = param(100, at_least=2, help="networks of the training")
-    images: int | None = param(None, at_least=1, help="training images (MNIST); none: all")
+    networks: int = param(100, at_least=2, help="networks of the training")
+    n_train: int | None = param(None, at_least=1, at_most=12_665, help="training images (MNIST); none: all")
     pair: str = param(
         "largest", choices=("largest", "smallest"), help="weights whose final values spread most or least"
     )
@@ -118,7 +134,7 @@ class MorseGraph(Config):
     )
     subdivisions: int = param(15, at_least=1, at_most=24, help="bisections S of the box: about 2^S cells")
     padding: bool = param(True, help="widen the image of a cell by one cell on each side")
-    z: float = param(0.0, at_least=0, help="widen it also by so many standard deviations of the surrogate")
+    z: float = param(0.0, at_least=0, at_most=100, help="widen it also by so many standard deviations of the surrogate")
     level: float | None = param(
         None, above=0, below=1, help="instead of z: probability that a path of the process stays inside at all corners"
     )
@@ -131,9 +147,11 @@ class MorseGraph(Config):
         (), at_least=1, at_most=6, help="dimensions at which nodes are counted and the steps timed"
     )
     bootstrap: int = param(0, at_least=0, help="resamples of the networks whose Morse graphs are counted")
-    permutations: int = param(9_999, at_least=1, help="of the test whether the region of the start predicts accuracy")
+    permutations: int = param(
+        9_999, at_least=1, at_most=99_999, help="of the test whether the region of the start predicts accuracy"
+    )
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"nets": 12, "epochs": 20, "subdivisions": 10, "permutations": 199}
+        "smoke": {"networks": 12, "epochs": 20, "subdivisions": 10, "permutations": 199}
     }
 
     def check(self) -> None:
@@ -143,39 +161,34 @@ class MorseGraph(Config):
             raise BadInput(f"map={self.map}: a known map has no deviation; z and level need map=surrogate")
 
     def unused(self) -> set[str]:
-        training = {"network", "epochs", "batch_size", "nets", "images"}
+        training = {"architecture", "epochs", "batch_size", "networks", "n_train"}
         surrogate = {"training_run", "pair", "dimension", "pairing", "shuffle", "prior", "z", "level", "permutations"}
         if self.map != "surrogate":
-            return training | surrogate | {"bootstrap", "sweep_dimensions"}
+            return training | surrogate | {"bootstrap", "sweep_dimensions"} | ({"conley"} if self.prune else set())
         unused = set() if self.pairing == "shuffled" else {"shuffle"}
         if self.training_run != "auto":
             unused |= training
-        elif ARCHITECTURES[self.network].dataset == "iris":
-            unused |= {"images"}
+        elif ARCHITECTURES[self.architecture].dataset == "iris":
+            unused |= {"n_train"}
         return unused | ({"conley"} if self.prune else set())
 
     def training(self) -> Training:
         """The training that `training_run=auto` stands for, of all seeds."""
         shared: dict[str, Any] = {
-            "network": self.network, "epochs": self.epochs, "batch_size": self.batch_size, "nets": self.nets,
-            "seeds": self.seeds, "data_dir": self.data_dir, "device": self.device, "scale": self.scale,
+            "architecture": self.architecture, "epochs": self.epochs, "batch_size": self.batch_size,
+            "networks": self.networks, "seeds": self.seeds, "data_dir": self.data_dir, "device": self.device,
+            "scale": self.scale,
         }  # fmt: skip
-        if ARCHITECTURES[self.network].dataset == "iris":
+        if ARCHITECTURES[self.architecture].dataset == "iris":
             return IrisTraining(**shared)
-        return MnistTraining(**shared, images=self.images)
+        return MnistTraining(**shared, n_train=self.n_train)
 
     def prepare(self) -> None:
-        super().prepare()
-        if self.map != "surrogate":
-            return
-        from reprod.store import Store
+        on_processor(self)
 
-        store = Store()
+    def upstream(self) -> tuple[Config | Named, ...]:
+        if self.map != "surrogate":
+            return ()
         if self.training_run != "auto":
-            record = store.get(self.training_run)
-            if record.experiment not in ("iris_training", "mnist_training") or record.status != "FINISHED":
-                raise BadInput(f"training_run={self.training_run}: that is no finished iris_training or mnist_training")
-            if record.seed is None:
-                raise BadInput(f"training_run={self.training_run}: it holds several seeds; name the run of one of them")
-        elif not all(store.find(self.training().for_seed(seed)) for seed in self.seeds):
-            self.training().prepare()
+            return (Named("training_run", self.training_run, TRAININGS),)
+        return (self.training(),)

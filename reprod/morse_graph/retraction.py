@@ -21,12 +21,12 @@ node has a larger number.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from reprod.compiled import strict
 
 LEAVES, NONE = -1, -2
 
 _ONE = np.uint64(1)
-_jit = njit(cache=True, nogil=True)
 
 
 def words(nodes: int) -> int:
@@ -47,7 +47,7 @@ def pack(flags: np.ndarray) -> np.ndarray:
     return np.packbits(padded, axis=1, bitorder="little").view("<u8").astype(np.uint64)
 
 
-@_jit
+@strict
 def edges(first, last, shape, indptr, indices):
     """Fills the column indices of the graph in CSR form; `indptr` holds the row ends already."""
     d = shape.size
@@ -77,7 +77,7 @@ def edges(first, last, shape, indptr, indices):
             at[k] += 1
 
 
-@_jit
+@strict
 def sinks_first(component, indptr, indices):
     """Whether no edge goes to a component with a higher number."""
     for u in range(component.size):
@@ -87,7 +87,7 @@ def sinks_first(component, indptr, indices):
     return True
 
 
-@_jit
+@strict
 def reachable(indptr, indices, component, cells, start, node, width):
     """D(v) for all components, (components, width) bit sets of node numbers.
 
@@ -107,7 +107,7 @@ def reachable(indptr, indices, component, cells, start, node, width):
     return reach
 
 
-@_jit
+@strict
 def _highest(bits):
     for k in range(bits.size - 1, -1, -1):
         if bits[k]:
@@ -118,7 +118,7 @@ def _highest(bits):
     return -1
 
 
-@_jit
+@strict
 def _lowest(bits):
     for k in range(bits.size):
         if bits[k]:
@@ -129,7 +129,7 @@ def _lowest(bits):
     return -1
 
 
-@_jit
+@strict
 def retract(indptr, indices, component, cells, start, node, reach, down, up):
     """sigma for every component, (components,) int32: a node number, LEAVES or NONE.
 

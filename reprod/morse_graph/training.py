@@ -6,8 +6,8 @@ of the samples in each epoch and for each network, the last partial batch kept, 
     m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2,
     w <- w - rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + 1e-7).
 
-Network r owns the seed `seeds[r]`, from which its initialisation, its orders and its dropout masks are derived as three
-named streams: a network trained in a batch of a hundred and the same network trained alone agree to the last bit.
+Network r of a seed owns three named streams of it, `network/r/init`, `network/r/batches` and `network/r/dropout`: a
+network trained in a batch of a hundred and the same network trained alone agree to the last bit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class State:
 
     weights, first_moment, second_moment: (R, P) float32, all parameters of each network in `architectures`' layout.
     early: (R, P) float32, the weights after `early_epoch` epochs (zero before); loss: (R,) float64, mean training loss
-    of the last epoch; seeds: (R,) int64; epoch: () int64, epochs done.
+    of the last epoch; networks: (R, 2) int64, seed and number of each network; epoch: () int64, epochs done.
     """
 
     weights: Tensor
@@ -43,7 +43,7 @@ class State:
     second_moment: Tensor
     early: Tensor
     loss: Tensor
-    seeds: Tensor
+    networks: Tensor
     epoch: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
@@ -53,23 +53,23 @@ class State:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """What `build` returns: `init(seeds) -> State`, `update(state, epochs=1) -> State` and
+    """What `build` returns: `init(networks) -> State` for pairs (seed, number), `update(state, epochs=1) -> State` and
     `predict(weights, x, y) -> (prob (R, n, C), loss (R,))`."""
 
-    init: Callable[[Sequence[int]], State]
+    init: Callable[[Sequence[tuple[int, int]]], State]
     update: Callable[..., State]
     predict: Callable[[Tensor, np.ndarray, np.ndarray], tuple[Tensor, Tensor]]
 
 
 @cache
-def key(seed: int, name: str) -> np.uint64:
-    """The 63-bit key of the stream `name` of one network."""
-    return np.uint64(stream(seed, name).integers(2**63))
+def key(seed: int, number: int, purpose: str) -> np.uint64:
+    """The 63-bit key of one of the streams of a network."""
+    return np.uint64(stream(seed, f"network/{number}/{purpose}").integers(2**63))
 
 
-def initial_weights(architecture: Architecture, seed: int) -> np.ndarray:
+def initial_weights(architecture: Architecture, seed: int, number: int) -> np.ndarray:
     """Flat parameters (P,) float32: uniform kernels within each layer's limit, zero biases."""
-    rng = stream(seed, "init")
+    rng = stream(seed, f"network/{number}/init")
     parts = []
     for layer in architecture.layers:
         parts += [rng.uniform(-layer.limit, layer.limit, layer.kernel_size), np.zeros(layer.shape[-1])]
@@ -124,15 +124,15 @@ def build(
             raise
         return torch.tensor(values, dtype=torch.float64)
 
-    def init(seeds: Sequence[int]) -> State:
-        weights = torch.from_numpy(np.stack([initial_weights(architecture, int(seed)) for seed in seeds]))
+    def init(networks: Sequence[tuple[int, int]]) -> State:
+        weights = torch.from_numpy(np.stack([initial_weights(architecture, *network) for network in networks]))
         return State(
             weights=weights,
             first_moment=torch.zeros_like(weights),
             second_moment=torch.zeros_like(weights),
             early=torch.zeros_like(weights),
             loss=torch.full((len(weights),), float("nan"), dtype=torch.float64),
-            seeds=torch.tensor([int(seed) for seed in seeds], dtype=torch.int64),
+            networks=torch.tensor(networks, dtype=torch.int64),
             epoch=torch.tensor(0),
         )
 
@@ -140,15 +140,15 @@ def build(
         w, m, v = (t.clone() for t in (state.weights, state.first_moment, state.second_moment))
         first = int(state.epoch)
         arrays = [t.numpy() for t in (w, m, v)]
-        seeds = [int(seed) for seed in state.seeds]
+        networks = [(int(seed), int(number)) for seed, number in state.networks]
 
         def one(r: int) -> float:
             w_r, m_r, v_r = (a[r] for a in arrays)
-            order = key(seeds[r], "batches")
+            order = key(*networks[r], "batches")
             if dense:
                 losses = kernels.dense_epochs(w_r, m_r, v_r, order, first, epochs, x, y, widths, batch_size, rate)
             else:
-                mask = key(seeds[r], "dropout")
+                mask = key(*networks[r], "dropout")
                 losses = kernels.conv_epochs(
                     w_r, m_r, v_r, order, mask, first, epochs, x, y, architecture.convolutions, batch_size, rate
                 )

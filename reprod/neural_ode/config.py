@@ -14,7 +14,10 @@ ADAPTIVE = ("fehlberg2", "dopri5", "bosh3", "adaptive_heun")
 SPHERES = (
     "concentric_sphere2", "concentric_sphere3", "concentric_sphere10", "concentric_sphere900", "three_minima",
 )  # fmt: skip
+PLANE = ("concentric_sphere2", "three_minima")  # sets of points in the plane: their trajectories can be drawn
 FINER = {"euler": ("euler", "midpoint", "rk4"), "fehlberg2": ("fehlberg2", "dopri5")}  # else the solver alone
+
+CHECKED_BY = {"euler": "midpoint", "midpoint": "rk4"}  # the test solver of the paper's step adaptation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,12 @@ class NeuralOde(Config):
     """A Neural ODE, trained through a numerical solver and tested with others."""
 
     paper = "neural_ode"
+    aliases: ClassVar[Mapping[str, str]] = {  # the names of the original's scripts, and of our first versions
+        "lr": "learning_rate", "niter": "iterations", "ch_residual_block": "channels", "act": "activation",
+        "init_type": "init", "init_variance": "init_scale", "adaption_interval": "adapt_every",
+        "test_solver_list": "test_solvers", "test_factor_list": "test_factors", "random_seed": "seeds",
+        "model_checkpoint_freq": "checkpoint_every",
+    }  # fmt: skip
 
     solver: str = param("euler", choices=FIXED + ADAPTIVE, help="solver that trains the network")
     step_size: float | None = param(None, above=0, help="step of a fixed-step solver on [0, 1]; 1 or more is one step")
@@ -47,9 +56,9 @@ class NeuralOde(Config):
     activation: str = param("relu", choices=("relu", "leaky_relu", "sigmoid"), help="activation of the field")
     init: str = param("kaiming", choices=("kaiming", "normal", "xavier", "orthogonal"), help="initial weights")
     init_scale: float = param(0.02, above=0, help="scale of the initial weights other than kaiming's")
-    lr: float = param(1e-4, above=0, help="learning rate of Adam")
+    learning_rate: float = param(1e-4, above=0, help="learning rate of Adam")
     batch_size: int = param(256, at_least=1, help="examples in a mini-batch")
-    niter: int = param(7800, at_least=1, help="iterations")
+    iterations: int = param(7800, at_least=1, help="iterations")
     eval_every: int = param(195, at_least=1, help="iterations between two evaluations on the test set")
     probe: int = param(2000, at_least=1, help="test examples with which each check of an adaptation is described")
     data_seed: int = param(0, at_least=0, help="seed of generated data sets")
@@ -79,6 +88,8 @@ class NeuralOde(Config):
     def unused(self) -> set[str]:
         adaptive = self.solver in ADAPTIVE
         left_out = {"step_size"} if adaptive else {"tol", "clip_last_step"}
+        if self.check_with in ("auto", CHECKED_BY.get(self.solver)):
+            left_out |= {"check_with"}  # one and the same
         if self.adaptation == "none":
             left_out |= {"adapt_every", "threshold", "max_steps", "check_with", "initial_tol", "probe"}
         if self.adaptation == "step":
@@ -108,16 +119,31 @@ class SphereOde(NeuralOde):
     )
     channels: int = param(32, at_least=1, help="channels of the hidden layers")
     batch_size: int = param(128, at_least=1, at_most=2000, help="examples in a mini-batch")
-    niter: int = param(10_000, at_least=1, help="iterations")
+    iterations: int = param(10_000, at_least=1, help="iterations")
     eval_every: int = param(50, at_least=1, help="iterations between two evaluations on the test set")
     curve_steps: int = param(4096, at_least=1, help="largest number of Euler steps of the accuracy curve of figure 1")
     n_trajectories: int = param(200, at_least=1, at_most=1000, help="test points whose trajectories are kept")
 
+    def unused(self) -> set[str]:
+        left_out = super().unused()
+        if self.dataset == "three_minima":
+            left_out |= {"data_scale"}
+        if self.dataset not in PLANE:
+            left_out |= {"n_trajectories"}
+        return left_out if self.has_curve else left_out | {"curve_steps"}
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether the accuracy is evaluated by number of Euler steps (figure 1): the small networks' under fixed-step
+        solvers, differentiated through the solver."""
+        small = self.dataset != "concentric_sphere900" and self.precision in ("fp32", "fp64")
+        return small and not self.adjoint and self.solver not in ADAPTIVE
+
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"niter": 3000, "lr": 5e-4},
+        "small": {"iterations": 3000, "learning_rate": 5e-4},
         "smoke": {
-            "niter": 40, "channels": 8, "lr": 1e-2, "eval_every": 20, "curve_steps": 16, "n_trajectories": 20,
-            "adapt_every": 10, "probe": 100,
+            "iterations": 40, "channels": 8, "learning_rate": 1e-2, "eval_every": 20, "curve_steps": 16,
+            "n_trajectories": 20, "adapt_every": 10, "probe": 100,
         },
     }  # fmt: skip
 
@@ -134,12 +160,17 @@ class Images(NeuralOde):
     tol: float | None = param(1e-3, above=0, help="absolute and relative tolerance of an adaptive solver")
 
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "medium": {  # long enough for the collapse to stand out from the spread over seeds
+            "channels": 16, "batch_size": 128, "learning_rate": 1e-3, "iterations": 3000, "eval_every": 150,
+            "n_test": 2000, "probe": 500,
+        },
         "small": {
-            "channels": 16, "batch_size": 128, "lr": 1e-3, "niter": 300, "eval_every": 50, "n_test": 1000, "probe": 500,
+            "channels": 16, "batch_size": 128, "learning_rate": 1e-3, "iterations": 300, "eval_every": 50,
+            "n_test": 1000, "probe": 500,
         },
         "smoke": {
-            "channels": 4, "batch_size": 16, "lr": 1e-2, "niter": 4, "eval_every": 2, "n_train": 64, "n_test": 32,
-            "adapt_every": 2, "probe": 16,
+            "channels": 4, "batch_size": 16, "learning_rate": 1e-2, "iterations": 4, "eval_every": 2, "n_train": 64,
+            "n_test": 32, "adapt_every": 2, "probe": 16,
         },
     }  # fmt: skip
 
@@ -147,6 +178,9 @@ class Images(NeuralOde):
         super().check()
         if self.n_train is not None and self.batch_size > self.n_train:
             raise BadInput(f"batch_size={self.batch_size} is more than n_train={self.n_train}")
+
+    def unused(self) -> set[str]:
+        return super().unused() | {"data_seed"}  # nothing of these sets is generated
 
     def prepare(self) -> None:
         super().prepare()

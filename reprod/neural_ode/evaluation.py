@@ -11,38 +11,16 @@ from torch import Tensor
 
 from reprod.neural_ode import batched
 from reprod.neural_ode.models import OdeClassifier
-from reprod.neural_ode.solvers import MAX_EVALUATIONS, SOLVERS, SolverFailure, step_lengths
-
-
-class SolverSetting(NamedTuple):
-    """A solver to test with; `value` is its step size, or its tolerance if it is adaptive; `factor` is relative to
-    the training's."""
-
-    solver: str
-    factor: float
-    value: float
-
-    @property
-    def step_size(self) -> float | None:
-        return None if SOLVERS[self.solver].adaptive else self.value
-
-    @property
-    def tol(self) -> float | None:
-        return self.value if SOLVERS[self.solver].adaptive else None
-
-    @property
-    def steps(self) -> tuple[str, object]:
-        """Equal for two configurations that take the same steps: every h >= 1 is one step."""
-        return self.solver, (self.value if SOLVERS[self.solver].adaptive else tuple(step_lengths(self.value)))
+from reprod.neural_ode.solvers import MAX_EVALUATIONS, SolverFailure, SolverSetting
 
 
 def solver_grid(
     value: float, solvers: Iterable[str], factors: Iterable[float], factor_on: str = "step"
-) -> list[SolverSetting]:
-    """Every solver with every factor: h_test = factor h (tol_test = factor tol), or with factor_on = "nsteps"
-    N_test = factor N, that is h_test = h / factor."""
+) -> list[tuple[float, SolverSetting]]:
+    """Every solver with every factor, and the factor beside it: h_test = factor h (tol_test = factor tol), or with
+    factor_on = "nsteps" N_test = factor N, that is h_test = h / factor."""
     factors = tuple(factors)
-    return [SolverSetting(s, c, value * c if factor_on == "step" else value / c) for s in solvers for c in factors]
+    return [(c, SolverSetting(s, value * c if factor_on == "step" else value / c)) for s in solvers for c in factors]
 
 
 def as_input(x: Tensor) -> Tensor:
@@ -80,7 +58,7 @@ def evaluate(model: OdeClassifier, x: Tensor, y: Tensor, tests: Sequence[SolverS
         right, nfe, batches = torch.zeros((), dtype=torch.long, device=x.device), 0, 0
         for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
             try:
-                z, evaluations = model.flow(as_input(xb), test.solver, test.step_size, test.tol)
+                z, evaluations = model.flow(as_input(xb), test)
                 right += hits(model.classify(z), yb)
                 nfe += evaluations.forward
             except SolverFailure:
@@ -99,7 +77,7 @@ def evaluate_batched(
     one solve."""
 
     def one(test: SolverSetting) -> tuple[np.ndarray, float]:
-        logits, nfe = batched.logits(kernel, theta, x, test.solver, step_size=test.value)
+        logits, nfe = batched.logits(kernel, theta, x, test)
         return hits(logits, y).cpu().numpy() / len(y), nfe
 
     table = _each(tests, one)
@@ -109,7 +87,7 @@ def evaluate_batched(
 def _each(tests: Sequence[SolverSetting], one: Callable[[SolverSetting], tuple]) -> Evaluated:
     done: dict[object, tuple] = {}
     for test in tests:
-        if test.steps not in done:
-            done[test.steps] = one(test)
-    results = [done[test.steps] for test in tests]
+        if test.same_steps() not in done:
+            done[test.same_steps()] = one(test)
+    results = [done[test.same_steps()] for test in tests]
     return Evaluated(np.array([a for a, _ in results]), np.array([n for _, n in results]))

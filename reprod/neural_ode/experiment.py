@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -14,18 +15,26 @@ from reprod import data
 from reprod.data import images, spheres
 from reprod.errors import Diverged
 from reprod.neural_ode import adaptation, batched, crossings, xor
-from reprod.neural_ode.config import ADAPTIVE, Images, NeuralOde, SphereOde, XorFan
-from reprod.neural_ode.evaluation import SolverSetting, as_input, solver_grid
+from reprod.neural_ode.config import ADAPTIVE, CHECKED_BY, Images, NeuralOde, SphereOde, XorFan
+from reprod.neural_ode.evaluation import as_input, solver_grid
 from reprod.neural_ode.learners import Autograd, Batched, Learner
 from reprod.neural_ode.models import NETWORKS, OdeClassifier
-from reprod.neural_ode.solvers import SOLVERS
+from reprod.neural_ode.solvers import SOLVERS, SolverSetting
 from reprod.run import Run
 from reprod.training import State, loop, stream, torch_stream
 
-TABLE = ("kind", "solver", "factor", "value", "accuracy", "nfe")  # columns of the array `tests`
-KINDS = ("as trained", "grid", "check", "strict")  # as trained; solvers x factors; the two of the valid-ODE rule
+ABOUT_TESTS = (
+    "test accuracy of the trained network. kind: as trained; grid, every test solver with every factor; check, the "
+    "test solver of the step adaptation; strict, Euler with a sixteenth of the step. factor: value (step size or "
+    "tolerance) over that of training"
+)
+NFE = {"forward": "forward", "backward": "backward (of the adjoint)", "with_checks": "forward and in its check"}
+ABOUT_CHECKS = (
+    "checks of the adaptation: accuracy on the batch as trained, under the test solver (checked_with, with the step "
+    "size or tolerance test_value), and under the coarser candidate (nan where none was tried); value is the step size "
+    "or tolerance from here on"
+)
 CHECK = ("iteration", "checked_with", "test_value", "accuracy", "test_accuracy", "coarse_accuracy", "nfe", "value")
-SOLVER_NAMES = tuple(SOLVERS)  # a solver's number in an array is its place here
 
 
 @dataclass
@@ -54,18 +63,18 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
     networks = [build(config, examples, seed, device) for seed in config.seeds]
     learner: Learner
     if batched.supports(networks[0]):
-        learner = Batched(networks, config.lr)
+        learner = Batched(networks, config.learning_rate)
     else:
-        learner = Autograd(networks[0], config.lr, config.batch_size)
+        learner = Autograd(networks[0], config.learning_rate, config.batch_size)
     batches = Batches(config, examples)
     rule = adaptation_rule(config)
     solver: dict[str, Any] = first_solver(config, rule, networks[0], batches)
-    n_seeds, n_evals = len(config.seeds), config.niter // config.eval_every
+    n_seeds, n_evals = len(config.seeds), config.iterations // config.eval_every
     history: dict[str, Any] = {
-        "loss": torch.zeros(n_seeds, config.niter, device=device),
-        "hits": torch.zeros(n_seeds, config.niter, dtype=torch.int32, device=device),
-        "nfe": torch.zeros(3, config.niter, dtype=torch.int32),  # forward, backward, with all checks
-        "solver_value": torch.zeros(config.niter, dtype=torch.float64),
+        "loss": torch.zeros(n_seeds, config.iterations, device=device),
+        "hits": torch.zeros(n_seeds, config.iterations, dtype=torch.int32, device=device),
+        "nfe": torch.zeros(3, config.iterations, dtype=torch.int32),  # forward, backward, with all checks
+        "solver_value": torch.zeros(config.iterations, dtype=torch.float64),
         "test_accuracy": torch.zeros(n_seeds, n_evals, dtype=torch.float64),
         "checks": [],
         "probes": [],
@@ -80,7 +89,7 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
         return f"loss {history['loss'][:, iteration - 1].mean():.3f}"
 
     iteration = 0
-    for iteration in loop(run, config.niter, state, every=config.checkpoint_every, healthy=healthy, status=status):
+    for iteration in loop(run, config.iterations, state, every=config.checkpoint_every, healthy=healthy, status=status):
         x, y = batches.next()
         setting = trained_with(config, solver)
         forward = learner.gradient(x, y, setting)
@@ -97,7 +106,7 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
             if iteration % config.adapt_every == 0:
                 history["probes"].append(probe(config, learner, examples, setting, iteration))
                 check = adapt(rule, solver, learner, x, y, int(forward.hits[0]) / config.batch_size)
-                history["checks"].append(_numbers(iteration, check))
+                history["checks"].append([iteration, *check])
                 nfe += check.evaluations
         history["nfe"][:, iteration - 1] = torch.tensor([forward.nfe, forward.nfe_backward, nfe])
         learner.update()
@@ -106,7 +115,7 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
 
     own = trained_with(config, solver)
     tests = tests_of(config, own)
-    results = learner.evaluate(examples.x_test, examples.y_test, [test for _, test in tests])
+    results = learner.evaluate(examples.x_test, examples.y_test, [setting for _, _, setting in tests])
     for index, (child, model) in enumerate(zip(children, learner.models(), strict=True)):
         if not bool(history["loss"][index].isfinite().all()):
             reason = f"the loss of seed {child.seed} left the finite numbers"
@@ -115,16 +124,18 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
             child.fail(reason)
             continue
         report(config, child, history, index)
-        rows = [(KINDS.index(kind), SOLVER_NAMES.index(t.solver), t.factor, t.value) for kind, t in tests]
-        table = np.column_stack([rows, results.accuracy[index], results.evaluations[index]])
-        about = f"columns {', '.join(TABLE)}; kind: {', '.join(KINDS)}; solver: place in {', '.join(SOLVER_NAMES)}"
-        child.array("tests", table, axes=("test", "column"), about=about, exact=True)
-        child.log(config.niter, {"test/accuracy": float(table[0, 4]), "test/accuracy_finest": finest(table)})
+        table = pd.DataFrame({
+            "kind": [kind for kind, _, _ in tests], "solver": [setting.name for _, _, setting in tests],
+            "factor": [factor for _, factor, _ in tests], "value": [setting.value for _, _, setting in tests],
+            "accuracy": results.accuracy[index], "nfe": results.evaluations[index],
+        })  # fmt: skip
+        child.table("tests", table, units={"accuracy": "1", "nfe": "evaluations"}, about=ABOUT_TESTS)
+        child.log(config.iterations, {"test/accuracy": float(table.accuracy[0]), "test/accuracy_finest": finest(table)})
         if isinstance(config, SphereOde):
             report_geometry(config, child, model, own, examples)
         example = as_input(examples.x_test[:2]).cpu()
         child.model(model, arguments={**model.arguments}, example=example)
-    if isinstance(config, SphereOde) and isinstance(learner, Batched):
+    if isinstance(config, SphereOde) and config.has_curve:
         report_curve(config, children, learner, examples)
 
 
@@ -216,14 +227,14 @@ def first_solver(config: NeuralOde, rule: Any, model: OdeClassifier, batches: Ba
 
 
 def trained_with(config: NeuralOde, solver: dict[str, Any]) -> SolverSetting:
-    return SolverSetting(config.solver, 1.0, solver["tol" if config.solver in ADAPTIVE else "step_size"])
+    return SolverSetting(config.solver, solver["tol" if config.solver in ADAPTIVE else "step_size"])
 
 
 def adapt(
     rule: Any, solver: dict[str, Any], learner: Learner, x: Tensor, y: Tensor, accuracy: float
 ) -> adaptation.Check:
     def evaluate(name: str, value: float) -> tuple[float, int]:
-        hits, nfe = learner.hits(x, y, SolverSetting(name, 1.0, value))
+        hits, nfe = learner.hits(x, y, SolverSetting(name, value))
         return hits / y.shape[1], nfe
 
     update = adaptation.adapt_step if isinstance(rule, adaptation.StepRule) else adaptation.adapt_tolerance
@@ -233,18 +244,15 @@ def adapt(
 def probe(config: NeuralOde, learner: Learner, examples: Examples, own: SolverSetting, iteration: int) -> list[float]:
     """Accuracy on test examples with the solver of training and with finer ones at the same step, at a check
     (figure 5 c)."""
-    names = ("midpoint", "rk4") if own.tol is None else ("dopri5",)
-    tests = [own, *(SolverSetting(name, 1.0, own.value if own.tol is None else own.value / 10) for name in names)]
+    value = own.value / 10 if own.scheme.adaptive else own.value
+    settings = [own, *(SolverSetting(name, value) for name in probed_with(config))]
     n = config.probe
-    accuracy = learner.evaluate(examples.x_test[:n], examples.y_test[:n], tests).accuracy[0]
+    accuracy = learner.evaluate(examples.x_test[:n], examples.y_test[:n], settings).accuracy[0]
     return [iteration, *map(float, accuracy)]
 
 
-def _numbers(iteration: int, check: adaptation.Check) -> list[float]:
-    return [
-        iteration, SOLVER_NAMES.index(check.test_solver), check.test_value, check.accuracy, check.test_accuracy,
-        check.coarse_accuracy, check.evaluations, check.value,
-    ]  # fmt: skip
+def probed_with(config: NeuralOde) -> tuple[str, ...]:
+    return ("dopri5",) if config.solver in ADAPTIVE else ("midpoint", "rk4")
 
 
 # -- what is reported -----------------------------------------------------------------------------------------------
@@ -276,39 +284,38 @@ def report(config: NeuralOde, child: Run, history: dict[str, Any], index: int) -
     child.array(
         name, history["solver_value"], axes=iteration, unit="1", about=f"{name} of the training solver", exact=True
     )
-    about = "evaluations of the field: forward, backward (adjoint), forward with those of all checks"
-    child.array("nfe", history["nfe"], axes=("kind", "iteration"), unit="1", about=about)
+    for kind, nfe in zip(NFE, history["nfe"], strict=True):
+        about = f"evaluations of the field in an iteration, {NFE[kind]}"
+        child.array(f"nfe/{kind}", nfe, axes=iteration, unit="1", about=about)
     about = f"test accuracy at the iterations {config.eval_every}, {2 * config.eval_every}, ..., before the update"
     child.array("test_accuracy", history["test_accuracy"][index], axes=("evaluation",), unit="1", about=about)
     total = history["nfe"].double().mean(1)
-    child.log(config.niter, {"nfe/mean": float(total[0]), "nfe/mean_with_checks": float(total[2])})
+    child.log(config.iterations, {"nfe/mean": float(total[0]), "nfe/mean_with_checks": float(total[2])})
     if config.adaptation != "none":
-        checks = np.array(history["checks"]).reshape(-1, len(CHECK))
-        child.array("checks", checks, axes=("check", "column"), about=f"columns {', '.join(CHECK)}", exact=True)
-        finer = "midpoint, rk4 at the same step" if name == "step_size" else "dopri5 at a tenth of the tolerance"
-        about = f"iteration, test accuracy with the training solver, with {finer}, before the check"
-        width = 4 if name == "step_size" else 3
-        child.array(
-            "probes", np.array(history["probes"]).reshape(-1, width), axes=("check", "column"), about=about, exact=True
-        )
+        checks = pd.DataFrame(history["checks"], columns=list(CHECK))
+        child.table("checks", checks, units={"accuracy": "1", "nfe": "evaluations"}, about=ABOUT_CHECKS)
+        finer = "midpoint and rk4 at the same step" if name == "step_size" else "dopri5 at a tenth of the tolerance"
+        about = f"test accuracy just before each check: as trained, and with {finer}"
+        probes = pd.DataFrame(history["probes"], columns=["iteration", "as trained", *probed_with(config)])
+        child.table("probes", probes, about=about)
 
 
-def tests_of(config: NeuralOde, own: SolverSetting) -> list[tuple[str, SolverSetting]]:
-    """The solver of training, all solvers with all factors, and the two tests of the valid-ODE rule (section 1.1): the
-    step adaptation's test solver, and Euler at h / 16."""
+def tests_of(config: NeuralOde, own: SolverSetting) -> list[tuple[str, float, SolverSetting]]:
+    """(kind, factor, setting): the solver of training, all solvers with all factors, and the two tests of the valid-ODE
+    rule (section 1.1): the step adaptation's test solver, and Euler at h / 16."""
     grid = solver_grid(own.value, config.solvers_to_test(), config.factors_to_test(), config.factor_on)
-    tests = [("as trained", own), *(("grid", test) for test in grid)]
-    if config.solver in ("euler", "midpoint"):
+    tests = [("as trained", 1.0, own), *(("grid", factor, setting) for factor, setting in grid)]
+    if config.solver in CHECKED_BY:
         name, step = adaptation.select_test_solver(adaptation.StepRule(config.solver), own.value)
-        tests.append(("check", SolverSetting(name, step / own.value, step)))
-        tests.append(("strict", SolverSetting("euler", 1 / 16, own.value / 16)))
+        tests.append(("check", step / own.value, SolverSetting(name, step)))
+        tests.append(("strict", 1 / 16, SolverSetting("euler", own.value / 16)))
     return tests
 
 
-def finest(table: np.ndarray) -> float:
+def finest(tests: pd.DataFrame) -> float:
     """Accuracy under the most accurate of the test solvers: the highest order, then the smallest step or tolerance."""
-    orders = np.array([SOLVERS[SOLVER_NAMES[int(s)]].order for s in table[:, 1]])
-    return float(table[np.lexsort((table[:, 3], -orders))[0], 4])
+    orders = tests.solver.map(lambda name: SOLVERS[name].order).to_numpy()
+    return float(tests.accuracy.iloc[np.lexsort((tests.value, -orders))[0]])
 
 
 @torch.no_grad()
@@ -321,21 +328,16 @@ def report_geometry(
     n = config.n_trajectories
     chosen = torch.linspace(0, len(examples.y_test) - 1, n).long()
     x, y = examples.x_test[chosen], examples.y_test[chosen]
-    path = model.trajectory(x, own.solver, own.step_size, own.tol).squeeze(2)
+    path = model.trajectory(x, own).squeeze(2)
     axes = ("node", "point", "coordinate")
     child.array("trajectories", path, axes=axes, unit="1", about="states of test points at the solver's nodes")
     child.array("trajectory_labels", y, axes=("point",), about="classes of those points")
     crossed = crossings.count_crossings(path.cpu().double().numpy(), y.cpu().numpy())
-    child.log(config.niter, {
+    child.log(config.iterations, {
         "crossings": float(crossed.crossings), "crossing_pairs": crossed.crossing_pairs / max(crossed.pairs, 1),
     })  # fmt: skip
-    finer = own.value / 2
-    halved = {"step_size": finer} if own.tol is None else {"tol": finer}
-    own_end, fine_end = (
-        model.flow(examples.x_test, own.solver, **settings)[0].squeeze(1)
-        for settings in ({"step_size": own.step_size, "tol": own.tol}, halved)
-    )
-    axes = ("solver", "point", "coordinate")
+    own_end, fine_end = (model.flow(examples.x_test, each)[0].squeeze(1) for each in (own, own.finer(2)))
+    axes = ("as trained, halved", "point", "coordinate")
     about = "final states of all test points: with the solver of training; with half its step or tolerance"
     child.array("final_states", torch.stack([own_end, fine_end]), axes=axes, unit="1", about=about)
     child.array("test_labels", examples.y_test, axes=("point",), about="classes of the test points")
@@ -343,15 +345,14 @@ def report_geometry(
     child.array("classifier", weights, axes=("class", "w1 w2 b"), about="logits = w z + b of final states z")
 
 
-def report_curve(config: SphereOde, children: list[Run], learner: Batched, examples: Examples) -> None:
+def report_curve(config: SphereOde, children: list[Run], learner: Learner, examples: Examples) -> None:
     """Figure 1 c, d: accuracy against the number of Euler steps, 1, 2, 4, ..."""
     counts = [2**k for k in range(int(math.log2(config.curve_steps)) + 1)]
-    tests = [SolverSetting("euler", 1.0, 1 / n) for n in counts]
-    table = learner.evaluate(examples.x_test, examples.y_test, tests).accuracy
+    table = learner.evaluate(examples.x_test, examples.y_test, [SolverSetting("euler", 1 / n) for n in counts]).accuracy
     for child, accuracy in zip(children, table, strict=True):
         if not child.failure:
-            curve = np.array([counts, accuracy])
-            child.array("euler_curve", curve, axes=("steps, accuracy", "test"), about="test accuracy by Euler steps")
+            curve = pd.DataFrame({"steps": counts, "accuracy": accuracy})
+            child.table("euler_curve", curve, units={"accuracy": "1"}, about="test accuracy by number of Euler steps")
 
 
 # -- figure 3 -------------------------------------------------------------------------------------------------------
@@ -360,30 +361,26 @@ def report_curve(config: SphereOde, children: list[Run], learner: Batched, examp
 def fan(config: XorFan, run: Run) -> None:
     """Euler's bias makes XOR separable at a coarse step, and not at fine ones nor in the limit. Nothing is random: all
     seeds give the same."""
+    field = {"alpha": config.alpha, "beta": config.beta, "gamma": config.gamma, "delta": config.delta}
+    finest = min(config.log10_steps)
+    solves = [*(("euler", exponent) for exponent in config.log10_steps), ("rk4", finest)]  # rk4 stands for the limit
     for child in run.children():
-        settings: dict[str, Any] = {
-            "alpha": config.alpha,
-            "beta": config.beta,
-            "gamma": config.gamma,
-            "delta": config.delta,
-        }
         margins = []
-        for exponent in config.log10_steps:
-            times, states = xor.fan(10**exponent, end=config.end_time, **settings)
+        for solver, exponent in solves:
+            times, states = xor.fan(SolverSetting(solver, 10**exponent), end=config.end_time, **field)
             margins.append(xor.separability_margin(states[-1], xor.LABELS))
+            if solver == "rk4":
+                about = "end points by rk4"
+                child.array("limit", states[-1], axes=("point", "coordinate"), unit="1", about=about, exact=True)
+                continue
             name = f"fan{spell_exponent(exponent)}"
             thin = np.unique(np.linspace(0, len(times) - 1, min(len(times), 2000)).astype(int))
             child.array(f"{name}/times", times[thin], axes=("node",), unit="1", about="times of Euler's nodes")
             axes, about = ("node", "point", "coordinate"), "states of (0,0), (1,1), (0,1), (1,0), at most 2000 nodes"
             child.array(f"{name}/states", states[thin], axes=axes, unit="1", about=about)
-        _, limit = xor.fan(10 ** min(config.log10_steps), "rk4", end=config.end_time, **settings)
-        margins.append(xor.separability_margin(limit[-1], xor.LABELS))
-        child.array("limit", limit[-1], axes=("point", "coordinate"), unit="1", about="end points by rk4", exact=True)
-        about = "margin for the step sizes 10^x, then for rk4; positive: linearly separable"
-        child.array("margins", np.array(margins), axes=("solver",), unit="1", about=about, exact=True)
-        names = [*(f"{exponent:g}" for exponent in config.log10_steps), "limit"]
-        for step, (name, margin) in enumerate(zip(names, margins, strict=True)):
-            child.log(step, {f"margin/{name}": margin})
+        table = pd.DataFrame(solves, columns=["solver", "log10_step_size"]).assign(margin=margins)
+        child.table("margins", table, about="separability margin of the end points; positive: linearly separable")
+        child.log(0, {"margin/coarsest": margins[int(np.argmax(config.log10_steps))], "margin/limit": margins[-1]})
 
 
 def spell_exponent(exponent: float) -> str:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from reprod.errors import Diverged
 from reprod.neural_ode import batched, evaluation
-from reprod.neural_ode.evaluation import Evaluated, SolverSetting, as_input
+from reprod.neural_ode.evaluation import Evaluated, as_input
 from reprod.neural_ode.models import OdeClassifier
-from reprod.neural_ode.solvers import MAX_EVALUATIONS, SolverFailure
+from reprod.neural_ode.solvers import MAX_EVALUATIONS, SolverFailure, SolverSetting
 
 
 @dataclass
@@ -33,12 +33,12 @@ class Forward:
 
 
 class Learner(Protocol):
-    def gradient(self, x: Tensor, y: Tensor, test: SolverSetting) -> Forward:
-        """Forward and backward through `test`, keeping the gradient for `update`."""
+    def gradient(self, x: Tensor, y: Tensor, setting: SolverSetting) -> Forward:
+        """Forward and backward through `setting`, keeping the gradient for `update`."""
 
     def update(self) -> None: ...
 
-    def hits(self, x: Tensor, y: Tensor, test: SolverSetting) -> tuple[int, int]:
+    def hits(self, x: Tensor, y: Tensor, setting: SolverSetting) -> tuple[int, int]:
         """Hits of the first seed on a batch, and evaluations, without a gradient."""
 
     def evaluate(self, x: Tensor, y: Tensor, tests: Sequence[SolverSetting]) -> Evaluated:
@@ -59,19 +59,19 @@ class Batched:
         self.state = batched.init(self.kernel, models)
         self.pending: Tensor | None = None
 
-    def gradient(self, x: Tensor, y: Tensor, test: SolverSetting) -> Forward:
-        result = batched.gradients(self.kernel, self.state["theta"], x.squeeze(-2), y, test.solver, test.value)
+    def gradient(self, x: Tensor, y: Tensor, setting: SolverSetting) -> Forward:
+        result = batched.gradients(self.kernel, self.state["theta"], x.squeeze(-2), y, setting)
         self.pending = result.theta
-        nfe = len(batched.step_lengths(test.value)) * batched.SOLVERS[test.solver].evaluations
+        nfe = len(setting.step_lengths()) * setting.scheme.evaluations
         return Forward(result.loss, result.correct, nfe, 0)
 
     def update(self) -> None:
         assert self.pending is not None
         batched.adam(self.kernel, self.state, self.pending)
 
-    def hits(self, x: Tensor, y: Tensor, test: SolverSetting) -> tuple[int, int]:
+    def hits(self, x: Tensor, y: Tensor, setting: SolverSetting) -> tuple[int, int]:
         theta = self.state["theta"][:1]
-        logits, nfe = batched.logits(self.kernel, theta, x[:1].squeeze(-2), test.solver, test.value)
+        logits, nfe = batched.logits(self.kernel, theta, x[:1].squeeze(-2), setting)
         return int(evaluation.hits(logits, y[:1])[0]), nfe
 
     def evaluate(self, x: Tensor, y: Tensor, tests: Sequence[SolverSetting]) -> Evaluated:
@@ -109,10 +109,10 @@ class Autograd:
             compile_field(model)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=fused)
 
-    def gradient(self, x: Tensor, y: Tensor, test: SolverSetting) -> Forward:
+    def gradient(self, x: Tensor, y: Tensor, setting: SolverSetting) -> Forward:
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            z, evaluations = self.model.flow(as_input(x[0]), test.solver, test.step_size, test.tol)
+            z, evaluations = self.model.flow(as_input(x[0]), setting)
             logits = self.model.classify(z)
             loss = F.cross_entropy(logits, y[0])
             loss.backward()
@@ -125,9 +125,9 @@ class Autograd:
         self.optimizer.step()
 
     @torch.no_grad()
-    def hits(self, x: Tensor, y: Tensor, test: SolverSetting) -> tuple[int, int]:
+    def hits(self, x: Tensor, y: Tensor, setting: SolverSetting) -> tuple[int, int]:
         try:
-            z, evaluations = self.model.flow(as_input(x[0]), test.solver, test.step_size, test.tol)
+            z, evaluations = self.model.flow(as_input(x[0]), setting)
         except SolverFailure:
             return 0, MAX_EVALUATIONS
         return int(evaluation.hits(self.model.classify(z), y[0])), evaluations.forward

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reprod.neural_ode import solvers
-from reprod.neural_ode.solvers import SOLVERS, Evaluations, Field
+from reprod.neural_ode.solvers import SOLVERS, Evaluations, Field, SolverSetting
+from reprod.training import torch_stream
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -148,50 +149,46 @@ class OdeClassifier(nn.Module):
     def forward(
         self, x: Tensor, solver: str | None = None, step_size: float | None = None, tol: float | None = None
     ) -> Tensor:
-        """Logits (B, n_classes) of inputs x."""
-        z, _ = self.flow(x, solver, step_size, tol)
+        """Logits (B, n_classes) of inputs x: as trained, or with another solver, another step or tolerance."""
+        z, _ = self.flow(x, self.setting(solver, step_size, tol))
         return self.classify(z)
 
     def classify(self, z: Tensor) -> Tensor:
         """Logits of final states."""
         return self.classifier(z.flatten(1))
 
-    def flow(
-        self, x: Tensor, solver: str | None = None, step_size: float | None = None, tol: float | None = None
-    ) -> tuple[Tensor, Evaluations]:
+    def flow(self, x: Tensor, setting: SolverSetting | None = None) -> tuple[Tensor, Evaluations]:
         """Final states z(1), shaped as x, and the evaluations that they took."""
-        settings = self.solver_settings(solver, step_size, tol)
         z, field = self._start(x)
         return solvers.solve(
             field,
             z,
-            **settings,
+            setting or self.setting(),
             adjoint=self.arguments["adjoint"] and torch.is_grad_enabled(),
             parameters=tuple(self.field.parameters()),
             clip_last_step=self.arguments["clip_last_step"],
         )
 
-    def trajectory(
-        self,
-        x: Tensor,
-        solver: str | None = None,
-        step_size: float | None = None,
-        tol: float | None = None,
-        points: int = 65,
-    ) -> Tensor:
+    def trajectory(self, x: Tensor, setting: SolverSetting | None = None, points: int = 65) -> Tensor:
         """States along the solve, (n + 1, *x.shape): at the nodes of a fixed-step solver, else at `points` times."""
         z, field = self._start(x)
-        return solvers.trajectory(field, z, **self.solver_settings(solver, step_size, tol), points=points)
+        return solvers.trajectory(field, z, setting or self.setting(), points=points)
 
-    def solver_settings(
+    def setting(
         self, solver: str | None = None, step_size: float | None = None, tol: float | None = None
-    ) -> dict[str, Any]:
-        """solver, step_size and tol to solve with: what is given, else what the model was trained with."""
+    ) -> SolverSetting:
+        """What to solve with: what is given, else what the model was trained with."""
         own = self.arguments
-        solver = solver or own["solver"]
-        if SOLVERS[solver].adaptive:
-            return {"solver": solver, "tol": tol if tol is not None else own["tol"]}
-        return {"solver": solver, "step_size": step_size if step_size is not None else own["step_size"]}
+        name = solver or own["solver"]
+        if name not in SOLVERS:
+            raise ValueError(f"there is no solver {name!r}: {', '.join(SOLVERS)}")
+        given, kind, other = (tol, "tol", step_size) if SOLVERS[name].adaptive else (step_size, "step_size", tol)
+        if other is not None:
+            raise ValueError(f"solver {name} takes {kind}, and no other")
+        value = given if given is not None else own[kind]
+        if value is None:
+            raise ValueError(f"solver {name} needs {kind}: this model was trained without one")
+        return SolverSetting(name, value)
 
     def _start(self, x: Tensor) -> tuple[Tensor, Field]:
         z = x.to(self.classifier.weight.dtype)
@@ -299,7 +296,7 @@ NETWORKS: dict[str, Callable[..., OdeClassifier]] = {
 def initialise(model: nn.Module, generator: torch.Generator | None, init: str = "kaiming", scale: float = 0.02) -> None:
     """Draw every weight of the model, the classifier's included, and set every bias to zero. `scale` is the standard
     deviation or gain of the inits other than kaiming."""
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = generator or torch_stream(0, "init")
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.zero_()

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
@@ -41,6 +42,13 @@ class Solver:
     def adaptive(self) -> bool:
         return not self.b
 
+    def tableau(self) -> tuple[np.ndarray, np.ndarray]:
+        """a (stages, stages), lower triangular, and b (stages,)."""
+        a = np.zeros((len(self.b), len(self.b)))
+        for i, row in enumerate(self.a):
+            a[i, : len(row)] = row
+        return a, np.array(self.b)
+
 
 SOLVERS: dict[str, Solver] = {
     "euler": Solver(1, 1, ((),), (1.0,)),
@@ -52,8 +60,40 @@ SOLVERS: dict[str, Solver] = {
     "bosh3": Solver(3, 3),
     "dopri5": Solver(5, 6),
 }
-FIXED = tuple(name for name, solver in SOLVERS.items() if not solver.adaptive)
-ADAPTIVE = tuple(name for name, solver in SOLVERS.items() if solver.adaptive)
+
+
+@dataclass(frozen=True)
+class SolverSetting:
+    """A solver by name, and how finely it solves: its step on [0, 1], or its tolerance (rtol = atol) if it is adaptive.
+    Raises `ValueError` for a name that is none, and for a value that is not positive."""
+
+    name: str
+    value: float
+
+    def __post_init__(self) -> None:
+        if not self.value > 0:
+            raise ValueError(f"solver {self.name} needs {self.kind} > 0, not {self.value}")
+
+    @property
+    def scheme(self) -> Solver:
+        if self.name not in SOLVERS:
+            raise ValueError(f"there is no solver {self.name!r}: {', '.join(SOLVERS)}")
+        return SOLVERS[self.name]
+
+    @property
+    def kind(self) -> str:
+        """What `value` is."""
+        return "tol" if self.scheme.adaptive else "step_size"
+
+    def finer(self, factor: float) -> SolverSetting:
+        return SolverSetting(self.name, self.value / factor)
+
+    def step_lengths(self, end: float = 1.0) -> list[float]:
+        return step_lengths(self.value, end)
+
+    def same_steps(self) -> tuple[str, object]:
+        """Equal for two settings that take the same steps: every step of 1 or more is one."""
+        return self.name, self.value if self.scheme.adaptive else tuple(self.step_lengths())
 
 
 @dataclass
@@ -75,7 +115,7 @@ def n_steps(step_size: float, end: float = 1.0) -> int:
 def step_lengths(step_size: float, end: float = 1.0) -> list[float]:
     """Lengths of the steps between the nodes 0, h, 2h, ..., T: the last one is shortened."""
     n = n_steps(step_size, end)
-    return [step_size] * (n - 1) + [end - (n - 1) * step_size]
+    return [step_size] * (n - 1) + [end - (n - 1) * step_size if n > 1 else end]
 
 
 def fixed_step(field: Field, z: Tensor, dt: float, solver: Solver) -> Tensor:
@@ -96,10 +136,8 @@ def _combine(z: Tensor, weights: Sequence[float], k: Sequence[Tensor], dt: float
 def solve(
     field: Field,
     z: Tensor,
-    solver: str,
+    setting: SolverSetting,
     *,
-    step_size: float | None = None,
-    tol: float | None = None,
     adjoint: bool = False,
     parameters: Sequence[Tensor] | None = None,
     clip_last_step: bool = False,
@@ -108,51 +146,33 @@ def solve(
 ) -> tuple[Tensor, Evaluations]:
     """z(T) of z' = f(z), z(0) = z, and the number of evaluations.
 
-    solver: a key of SOLVERS; fixed-step ones need `step_size`, adaptive ones `tol` (= rtol = atol).
     adjoint: gradients from the backward ODE with the same solver, step and tolerance, with respect to z and
         `parameters` (default: those of `field`, if it is a module); otherwise autograd runs through the solver.
     clip_last_step: an adaptive solver makes its last step end at T. By default it steps past T and interpolates, as
         torchdiffeq does; with a loose tolerance that interpolation is the largest part of the error.
     max_evaluations: an adaptive solve which needs more raises SolverFailure.
     """
-    nodes = [0.0, end]
-    if adjoint or SOLVERS[solver].adaptive:
+    if adjoint or setting.scheme.adaptive:
         states, evaluations = _torchdiffeq(
-            field, z, solver, nodes, step_size, tol, adjoint, parameters, clip_last_step, max_evaluations
+            field, z, setting, [0.0, end], adjoint, parameters, clip_last_step, max_evaluations
         )
         return states[-1], evaluations
-    scheme = SOLVERS[solver]
-    lengths = step_lengths(_given(step_size, solver, "step_size"), end)
+    lengths = setting.step_lengths(end)
     for dt in lengths:
-        z = fixed_step(field, z, dt, scheme)
-    return z, Evaluations(len(lengths) * scheme.evaluations)
+        z = fixed_step(field, z, dt, setting.scheme)
+    return z, Evaluations(len(lengths) * setting.scheme.evaluations)
 
 
-def trajectory(
-    field: Field,
-    z: Tensor,
-    solver: str,
-    *,
-    step_size: float | None = None,
-    tol: float | None = None,
-    points: int = 65,
-    end: float = 1.0,
-) -> Tensor:
+def trajectory(field: Field, z: Tensor, setting: SolverSetting, *, points: int = 65, end: float = 1.0) -> Tensor:
     """States along the solve, (n + 1, *z.shape): at every node of a fixed-step solver; at `points` equal times,
     interpolated, of an adaptive one."""
-    if SOLVERS[solver].adaptive:
+    if setting.scheme.adaptive:
         times = torch.linspace(0.0, end, points, dtype=torch.float64).tolist()
-        return _torchdiffeq(field, z, solver, times, None, tol, False, None, False, MAX_EVALUATIONS)[0]
+        return _torchdiffeq(field, z, setting, times, False, None, False, MAX_EVALUATIONS)[0]
     states = [z]
-    for dt in step_lengths(_given(step_size, solver, "step_size"), end):
-        states.append(fixed_step(field, states[-1], dt, SOLVERS[solver]))
+    for dt in setting.step_lengths(end):
+        states.append(fixed_step(field, states[-1], dt, setting.scheme))
     return torch.stack(states)
-
-
-def _given(value: float | None, solver: str, name: str) -> float:
-    if value is None or not value > 0:
-        raise ValueError(f"solver {solver} needs {name} > 0, not {value}")
-    return value
 
 
 class _Counted(nn.Module):
@@ -175,27 +195,25 @@ class _Counted(nn.Module):
 def _torchdiffeq(
     field: Field,
     z: Tensor,
-    solver: str,
+    setting: SolverSetting,
     times: Sequence[float],
-    step_size: float | None,
-    tol: float | None,
     adjoint: bool,
     parameters: Sequence[Tensor] | None,
     clip_last_step: bool,
     max_evaluations: int,
 ) -> tuple[Tensor, Evaluations]:
     evaluations = Evaluations()
-    adaptive = SOLVERS[solver].adaptive
+    adaptive = setting.scheme.adaptive
     counted = _Counted(field, evaluations, max_evaluations if adaptive else math.inf)
     t = torch.tensor(times, dtype=torch.float64, device=z.device)
     options: dict[str, object] = {}
     keywords: dict[str, object] = {}
     if adaptive:
-        keywords["rtol"] = keywords["atol"] = _given(tol, solver, "tol")
+        keywords["rtol"] = keywords["atol"] = setting.value
         if clip_last_step:
             options["step_t"] = torch.tensor([times[0], times[-1]], dtype=torch.float64, device=z.device)
     else:
-        h = _given(step_size, solver, "step_size")
+        h = setting.value
 
         def grid(func: object, y0: Tensor, t: Tensor) -> Tensor:
             """Our nodes, from whichever end the solve starts (the adjoint starts at T)."""
@@ -210,7 +228,7 @@ def _torchdiffeq(
         keywords["adjoint_params"] = tuple(p for p in parameters if p.requires_grad)
     try:
         integrate = odeint_adjoint if adjoint else odeint
-        states = integrate(counted, z, t, method=solver, options=options, **keywords)
+        states = integrate(counted, z, t, method=setting.name, options=options, **keywords)
     except AssertionError as error:  # torchdiffeq: step underflow, non-finite state
         raise SolverFailure(str(error).split(":")[0]) from error
     counted.phase = "backward"

@@ -13,15 +13,14 @@ from itertools import permutations
 import numpy as np
 
 from reprod import compiled
-from reprod.neural_ode.solvers import SOLVERS, step_lengths
+from reprod.neural_ode.solvers import SolverSetting
 
 POINTS = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
 LABELS = np.array([0, 0, 1, 1])
 
 
 def fan(
-    step_size: float,
-    solver: str = "euler",
+    setting: SolverSetting,
     *,
     alpha: float = 0.2,
     beta: float = 0.2,
@@ -30,12 +29,7 @@ def fan(
     end: float = 3.75,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Times (n + 1,) and trajectories (n + 1, 4, 2) of POINTS at every step; the last step is T - n h."""
-
-    scheme = SOLVERS[solver]
-    lengths = np.array(step_lengths(step_size, end))
-    a, b = np.zeros((len(scheme.b),) * 2), np.array(scheme.b)
-    for i, row in enumerate(scheme.a):
-        a[i, : len(row)] = row
+    lengths, (a, b) = np.array(setting.step_lengths(end)), setting.scheme.tableau()
     states = np.empty((len(lengths) + 1, *POINTS.shape))
     states[0] = POINTS
     _solve(states, lengths, a, b, float(alpha), float(beta), float(gamma), float(delta))

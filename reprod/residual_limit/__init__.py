@@ -11,20 +11,20 @@ PAPER = Paper(
     figures="reprod.analysis.residual_limit",
     experiments={
         "resnet_lipschitz": Experiment(
-            ".config:ResnetLipschitz", ".experiment:lipschitz", ("chen2018neural", "he2016deep")
+            ".config:ResnetLipschitz", ".gaussian:lipschitz", ("chen2018neural", "he2016deep")
         ),
         "resnet_convergence": Experiment(
-            ".config:ResnetConvergence", ".experiment:convergence", ("chen2018neural", "he2016deep")
+            ".config:ResnetConvergence", ".gaussian:convergence", ("chen2018neural", "he2016deep")
         ),
         "resnet_long_time": Experiment(
-            ".config:ResnetLongTime", ".experiment:long_time", ("chen2018neural", "he2016deep")
+            ".config:ResnetLongTime", ".gaussian:long_time", ("chen2018neural", "he2016deep")
         ),
         "cifar_resnet": Experiment(
-            ".config:CifarResnet", ".experiment:cifar", ("chen2018neural", "he2016deep", "krizhevsky2009learning")
+            ".config:CifarResnet", ".cifar:cifar", ("chen2018neural", "he2016deep", "krizhevsky2009learning")
         ),
         "resnet_theory": Experiment(
             ".config:ResnetTheory",
-            ".experiment:check_theory",
+            ".theory:check_theory",
             ("chen2018neural", "he2016deep", "torchdiffeq", "dormand1980family"),
         ),
     },

@@ -1,6 +1,6 @@
 """Parameters of the experiments of Marion et al. (2024). The defaults are the settings of the published figures.
 
-The released scripts ran shorter, in float32, and to depth 1014: `-P iters=50 -P dtype=float32
+The released scripts ran shorter, in float32, and to depth 1014: `-P iterations=50 -P dtype=float32
 -P depths=2,16,64,256,1014` is theirs.
 """
 
@@ -19,13 +19,20 @@ class Synthetic(Config):
     """What the three experiments on Gaussian noise share."""
 
     paper = "residual_limit"
+    aliases: ClassVar[Mapping[str, str]] = {
+        "n": "n_train", "d": "dim", "m": "width", "lr": "learning_rate", "iters": "iterations", "sigma": "activation",
+    }  # fmt: skip
 
-    n: int = param(100, at_least=1, help="samples; inputs and targets are independent standard normal")
-    d: int = param(16, at_least=1, help="dimension of inputs, states and targets")
-    m: int = param(32, at_least=1, help="width of a layer")
-    lr: float = param(0.01, above=0, help="step of gradient descent; layer gradients are multiplied by the depth too")
-    iters: int = param(500, at_least=2, help="iterations of full-batch gradient descent (the paper's T)")
-    sigma: str = param("gelu", choices=("gelu", "relu", "identity", "tanh"), help="activation; gelu is the exact one")
+    n_train: int = param(100, at_least=1, help="samples; inputs and targets are independent standard normal")
+    dim: int = param(16, at_least=1, help="dimension of inputs, states and targets")
+    width: int = param(32, at_least=1, help="width of a layer")
+    learning_rate: float = param(
+        0.01, above=0, help="step of gradient descent; layer gradients are multiplied by the depth too"
+    )
+    iterations: int = param(500, at_least=2, help="iterations of full-batch gradient descent (the paper's T)")
+    activation: str = param(
+        "gelu", choices=("gelu", "relu", "identity", "tanh"), help="activation; gelu is the exact one"
+    )
     scaling: str = param(
         "code",
         choices=("code", "paper"),
@@ -44,17 +51,10 @@ class Synthetic(Config):
     )
 
     def check(self) -> None:
-        if self.kernel == "numba" and self.sigma == "tanh":
-            raise BadInput("kernel=numba: it has no sigma=tanh; use kernel=torch or auto")
+        if self.kernel == "numba" and self.activation == "tanh":
+            raise BadInput("kernel=numba: it has no activation=tanh; use kernel=torch or auto")
         if self.kernel == "numba" and self.device.startswith("cuda"):
             raise BadInput(f"kernel=numba: it computes on the CPU, not on device={self.device}")
-
-    def prepare(self) -> None:
-        super().prepare()
-        import importlib.util
-
-        if self.kernel == "numba" and importlib.util.find_spec("numba") is None:
-            raise BadInput("kernel=numba: numba is not installed; use kernel=torch or auto")
 
     def unused(self) -> set[str]:
         return set() if self.init == "gp" else {"lengthscale"}
@@ -69,7 +69,7 @@ class ResnetLipschitz(Synthetic):
     seeds: tuple[int, ...] = param((2,), at_least=0, help="seeds; several make one parent run with a child for each")
     depths: tuple[int, ...] = param((2, 16, 64, 256, 1024), at_least=2, help="depths L; the script's last was 1014")
     checkpoint_every: int = param(100, at_least=1, identity=False, help="iterations between two checkpoints")
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"iters": 20, "depths": (2, 16, 64, 128)}}
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"iterations": 20, "depths": (2, 16, 64, 128)}}
 
     def check(self) -> None:
         super().check()
@@ -84,11 +84,11 @@ class ResnetConvergence(Synthetic):
 
     depths: tuple[int, ...] = param(tuple(2**k for k in range(1, 11)), at_least=2, help="depths L")
     reference: int = param(2**14, at_least=4, help="depth of the net that stands for the limit")
-    drop: int = param(4, at_least=0, help="first iterations that the figure leaves out", identity=False)
+    drop: int = param(4, at_least=2, help="first iterations that figure and slopes leave out: distances are 0 before 2")
     checkpoint_every: int = param(50, at_least=1, identity=False, help="iterations between two checkpoints")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"reference": 2**12, "depths": tuple(2**k for k in range(1, 9))},
-        "smoke": {"iters": 20, "reference": 2**9, "depths": tuple(2**k for k in range(1, 7))},
+        "smoke": {"iterations": 20, "reference": 2**9, "depths": tuple(2**k for k in range(1, 7))},
     }
 
     def check(self) -> None:
@@ -96,8 +96,8 @@ class ResnetConvergence(Synthetic):
         _distinct(self.depths)
         if self.reference < 2 * max(self.depths):
             raise BadInput(f"reference={self.reference}: must be at least twice the greatest of depths")
-        if self.drop >= self.iters:
-            raise BadInput(f"drop={self.drop}: must be less than iters={self.iters}")
+        if self.drop >= self.iterations:
+            raise BadInput(f"drop={self.drop}: must be less than iterations={self.iterations}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,22 +106,24 @@ class ResnetLongTime(Synthetic):
 
     experiment = "resnet_long_time"
 
-    n: int = param(50, at_least=1, help="samples; inputs and targets are independent standard normal")
-    m: int = param(64, at_least=1, help="width of a layer")
+    n_train: int = param(50, at_least=1, help="samples; inputs and targets are independent standard normal")
+    width: int = param(64, at_least=1, help="width of a layer")
     depth: int = param(64, at_least=2, help="depth L")
-    lr: float = param(0.005, above=0, help="step of gradient descent; layer gradients are multiplied by the depth too")
-    iters: int = param(80_000, at_least=2, help="iterations of full-batch gradient descent; the script's 10,000")
+    learning_rate: float = param(
+        0.005, above=0, help="step of gradient descent; layer gradients are multiplied by the depth too"
+    )
+    iterations: int = param(80_000, at_least=2, help="iterations of full-batch gradient descent; the script's 10,000")
     record_every: int = param(100, at_least=1, help="iterations between two records of the weights")
     entries: int = param(4, at_least=1, help="entries (i, j) of V and W with i, j below this are recorded")
     checkpoint_every: int = param(2000, at_least=1, identity=False, help="iterations between two checkpoints")
-    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"iters": 300, "record_every": 10}}
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"iterations": 300, "record_every": 10}}
 
     def check(self) -> None:
         super().check()
-        if self.entries > min(self.d, self.m):
-            raise BadInput(f"entries={self.entries}: the matrices have {self.m} x {self.d} entries")
-        if self.record_every > self.iters:
-            raise BadInput(f"record_every={self.record_every}: must be at most iters={self.iters}")
+        if self.entries > min(self.dim, self.width):
+            raise BadInput(f"entries={self.entries}: the matrices have {self.width} x {self.dim} entries")
+        if self.record_every > self.iterations:
+            raise BadInput(f"record_every={self.record_every}: must be at most iterations={self.iterations}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,33 +132,37 @@ class CifarResnet(Config):
 
     experiment = "cifar_resnet"
     paper = "residual_limit"
+    aliases: ClassVar[Mapping[str, str]] = {
+        "planes": "channels", "sigma": "activation", "bn": "batch_norm", "lr": "learning_rate", "wd": "weight_decay",
+        "n_epochs": "epochs", "batch": "batch_size", "subset": "n_train", "test_subset": "n_test",
+    }  # fmt: skip
 
     dataset: str = param("cifar10", choices=("cifar10", "synthetic"), help="synthetic: ten classes of drawn images")
     depth: int = param(256, at_least=2, help="residual layers L")
-    planes: int = param(16, at_least=1, help="channels")
-    sigma: str = param(
+    channels: int = param(16, at_least=1, help="channels")
+    activation: str = param(
         "gelu",
         choices=("relu", "gelu", "identity", "tanh", "softplus", "leaky_relu"),
         help="activation between the two convolutions of a layer",
     )
-    bn: bool = param(True, help="batch normalisation in the residual layers (the stem always has it)")
+    batch_norm: bool = param(True, help="batch normalisation in the residual layers (the stem always has it)")
     init: str = param("tied", choices=("tied", "iid"), help="layers start equal, or independent")
-    lr: float = param(0.04, above=0, help="learning rate at the start; cosine to 0 over the epochs")
+    learning_rate: float = param(0.04, above=0, help="learning rate at the start; cosine to 0 over the epochs")
     adaptive: bool = param(False, help="learning rate 0.01 outside the residual layers (a flag of the released code)")
     momentum: float = param(0.9, at_least=0, below=1, help="momentum of SGD")
-    wd: float = param(5e-4, at_least=0, help="weight decay, on all parameters")
+    weight_decay: float = param(5e-4, at_least=0, help="weight decay, on all parameters")
     epochs: int = param(180, at_least=1, help="epochs")
-    batch: int = param(64, at_least=2, help="training batch; a smaller last one is kept")
-    subset: int | None = param(None, at_least=10, help="only the first so many training images; none: all")
-    test_subset: int | None = param(None, at_least=10, help="only the first so many test images; none: all")
+    batch_size: int = param(64, at_least=2, help="training batch; a smaller last one is kept")
+    n_train: int | None = param(None, at_least=10, help="only the first so many training images; none: all")
+    n_test: int | None = param(None, at_least=10, help="only the first so many test images; none: all")
     checkpoint_every: int = param(200, at_least=1, identity=False, help="steps between two checkpoints")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {"depth": 32, "subset": 5000, "epochs": 10, "test_subset": 2000},
-        "smoke": {"dataset": "synthetic", "depth": 8, "subset": 640, "epochs": 2, "test_subset": 200},
+        "small": {"depth": 32, "n_train": 5000, "epochs": 10, "n_test": 2000},
+        "smoke": {"dataset": "synthetic", "depth": 8, "n_train": 640, "epochs": 2, "n_test": 200},
     }
 
     def check(self) -> None:
-        for name, most in (("subset", 50_000), ("test_subset", 10_000)):
+        for name, most in (("n_train", 50_000), ("n_test", 10_000)):
             if (getattr(self, name) or 0) > most:
                 raise BadInput(f"{name}={getattr(self, name)}: there are {most} images")
 
@@ -175,14 +181,16 @@ class ResnetTheory(Config):
     experiment = "resnet_theory"
     paper = "residual_limit"
 
+    aliases: ClassVar[Mapping[str, str]] = {"n": "n_train", "d": "dim", "m": "width"}
+
     target: float = param(2.0, above=1, help="C of the ReLU counter-example: the target is C x")
     half_depth: int = param(64, at_least=2, help="L of the ReLU counter-example, which has 2 L layers")
     depths: tuple[int, ...] = param(
         tuple(2**k for k in range(3, 10)), at_least=2, help="depths of the net that tends to the neural ODE"
     )
-    n: int = param(100, at_least=1, help="samples")
-    d: int = param(16, at_least=1, help="dimension")
-    m: int = param(32, at_least=1, help="width")
+    n_train: int = param(100, at_least=1, help="samples")
+    dim: int = param(16, at_least=1, help="dimension")
+    width: int = param(32, at_least=1, help="width")
     lengthscale: float = param(0.5, above=0, help="of the smooth weights of the limit, a Gaussian process in s")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 

@@ -1,5 +1,5 @@
 """Compiled sweeps of the residual network: forward, reverse, update and metrics of one network, free of the
-interpreter lock. Optional: `network` has the same in torch, which is the reference.
+interpreter lock. `network` has the same in torch, which is the reference.
 
 Weights of one network: V (L, m, d) and W (L, d, m); samples X, Y (n, d); states H (L + 1, n, d), all of one float type.
 Products go to the BLAS, activations to polynomials that the compiler turns into vector instructions.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reprod.machine import share
 from reprod.training import torch_stream
 
 SIGMAS = ("gelu", "relu", "identity", "tanh")
@@ -84,7 +84,7 @@ def problem(seed: int, n: int, d: int, m: int, *, spare: bool = False) -> tuple[
 
     `spare`: the script of the long run draws an unused (d, d) matrix behind W.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # no named stream: parity with the released scripts, to the bit
     W = torch.randn(d, m, generator=generator)
     if spare:
         torch.randn(d, d, generator=generator)
@@ -114,9 +114,9 @@ def initial_W(init: str, W: Tensor, depth: int, seed: int, lengthscale: float) -
     if init == "tied":
         return W.double().repeat(depth, 1, 1)
     if init == "iid":
-        return torch.randn(depth, *W.shape, generator=torch_stream(seed, f"iid {depth}"), dtype=torch.float64)
+        return torch.randn(depth, *W.shape, generator=torch_stream(seed, f"init/iid/{depth}"), dtype=torch.float64)
     s = torch.arange(1, depth + 1, dtype=torch.float64) / depth
-    return gaussian_process(s, W.shape, lengthscale, torch_stream(seed, "gp"))
+    return gaussian_process(s, W.shape, lengthscale, torch_stream(seed, "init/gp"))
 
 
 def initial(
@@ -275,15 +275,8 @@ class Descent:
                 room = self._rooms[first]
                 loss[i, s], squares[i, s] = _compiled(self.law, self.X[s], self.Y[s], net, s, None, room)
 
-        if self.threads == 1:
-            work(0)
-        else:
-            list(self._pool.map(work, range(self.threads)))
+        share(work, self.threads)
         return loss, squares
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.threads)
 
     def _torch_step(self, net: Weights) -> tuple[np.ndarray, np.ndarray]:
         squares = torch.zeros(len(self.X), dtype=torch.float64, device=self.X.device)
@@ -309,13 +302,10 @@ class Descent:
 
 
 def choose(kernel: str, activation: str, device: str = "cpu") -> str:
-    """`auto`: the compiled kernel where numba is installed and it knows the activation, else torch."""
-    import importlib.util
-
+    """`auto`: the compiled kernel on a processor where it knows the activation, else torch."""
     if kernel != "auto":
         return kernel
-    known = activation in ("gelu", "relu", "identity") and device == "cpu"
-    return "numba" if known and importlib.util.find_spec("numba") is not None else "torch"
+    return "numba" if activation in ("gelu", "relu", "identity") and device == "cpu" else "torch"
 
 
 # -- distances --------------------------------------------------------------------------------------------------------

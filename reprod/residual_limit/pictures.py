@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from reprod.data import images
-from reprod.training import stream, torch_stream
+from reprod.training import torch_stream
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
@@ -16,19 +15,9 @@ STD = (0.2023, 0.1994, 0.2010)
 def load(dataset: str, split: str, data_dir: str, first: int | None) -> images.Images:
     """The first so many images (all, for None)."""
     if dataset == "synthetic":
-        return synthetic(split, first or {"train": 50_000, "test": 10_000}[split])
+        return images.synthetic(split, first or {"train": 50_000, "test": 10_000}[split])
     found = images.load(dataset, split, data_dir)
     return found if first is None else found.first(first)
-
-
-def synthetic(split: str, n: int) -> images.Images:
-    """Ten classes (n, 3, 32, 32): a coarse random pattern for each class, plus noise. The same for every seed."""
-    patterns = stream(0, "synthetic classes").uniform(60, 195, size=(10, 3, 4, 4))
-    rng = stream(0, f"synthetic {split}")
-    labels = rng.integers(0, 10, size=n)
-    pixels = patterns[labels].repeat(8, axis=2).repeat(8, axis=3)
-    pixels = (pixels + 40 * rng.standard_normal(pixels.shape)).clip(0, 255).astype(np.uint8)
-    return images.Images("synthetic", split, pixels, labels.astype(np.int64), "drawn: ten coarse patterns with noise")
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -41,7 +30,7 @@ class Epoch:
     """Order, crops and flips of one epoch: a pure function of seed and epoch, so that a resumed run finds it again."""
 
     def __init__(self, seed: int, epoch: int, n: int):
-        generator = torch_stream(seed, f"epoch {epoch}")
+        generator = torch_stream(seed, f"epoch/{epoch}")
         self.order = torch.randperm(n, generator=generator)
         self.crop = torch.randint(0, 9, (n, 2), generator=generator)
         self.flip = torch.rand(n, generator=generator) < 0.5

@@ -20,17 +20,15 @@ class Slope:
 
 
 def power(x: np.ndarray, y: np.ndarray) -> Slope:
-    """The exponent p of y ~ x^p. Fewer than three points with y > 0: an infinite interval, or NaN."""
+    """The exponent p of y ~ x^p. NaN where a value is not positive and finite; two points have no interval (NaN)."""
     x, y = np.asarray(x, float), np.asarray(y, float)
-    kept = (x > 0) & (y > 0)
-    if kept.sum() < 2:
-        return Slope(np.nan, -np.inf, np.inf)
+    if len(x) < 2 or not all(((z > 0) & np.isfinite(z)).all() for z in (x, y)):
+        return Slope(np.nan, np.nan, np.nan)
     from scipy import stats
 
-    fit = stats.linregress(np.log(x[kept]), np.log(y[kept]))
-    if kept.sum() == 2:
-        return Slope(float(fit.slope), -np.inf, np.inf)
-    half = float(stats.t.ppf(0.975, kept.sum() - 2) * fit.stderr)
+    fit = stats.linregress(np.log(x), np.log(y))
+    freedom = len(x) - 2
+    half = float(stats.t.ppf(0.975, freedom) * fit.stderr) if freedom else np.nan
     return Slope(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half)
 
 
@@ -44,6 +42,15 @@ def against_reference(depths: np.ndarray, y: np.ndarray, reference: int) -> Slop
     limit is of the same order."""
     slope = power(1 / np.asarray(depths) - 1 / reference, y)
     return Slope(-slope.value, -slope.high, -slope.low)
+
+
+def by_time(depths: np.ndarray, y: np.ndarray, reference: int | None = None) -> list[Slope]:
+    """The exponent of L at each time, y (L, time): over depths from 16, where the law is asymptotic, if there are three
+    of them, else over all. With `reference`, the depth of the net that stands for the limit, as `against_reference`."""
+    chosen = depths >= 16 if (depths >= 16).sum() >= 3 else depths >= 2
+    if reference is None:
+        return [against_depth(depths[chosen], column[chosen]) for column in y.T]
+    return [against_reference(depths[chosen], column[chosen], reference) for column in y.T]
 
 
 def crossings(loss: np.ndarray, levels: tuple[float, ...]) -> list[int | None]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from reprod.run import Run
 from reprod.training import torch_stream
 
 from . import network, rates
+from .config import ResnetTheory
 from .network import Descent, Law, Weights
 
 
@@ -86,7 +90,7 @@ def control(seed: int, n: int, d: int, m: int, iters: int = 20) -> list[Check]:
 def process_increments(seed: int, lengthscale: float, depth: int = 256, entries: int = 2000) -> list[Check]:
     """Gaussian-process weights: the rms increment of an entry is sqrt(2 (1 - exp(-1/(2 lengthscale^2 L^2))))."""
     s = torch.arange(1, depth + 1, dtype=torch.float64) / depth
-    path = network.gaussian_process(s, (entries,), lengthscale, torch_stream(seed, "gp check"))
+    path = network.gaussian_process(s, (entries,), lengthscale, torch_stream(seed, "check/gp"))
     found = float((path[1:] - path[:-1]).square().mean().sqrt())
     expected = float(np.sqrt(-2 * np.expm1(-1 / (2 * lengthscale**2 * depth**2))))
     return [Check("gp_increment", "rms increment of an entry", found, expected, 0.1 * expected)]
@@ -161,8 +165,8 @@ def euler_limit(
     inner, outer, _ = law.factors(n, d, m, 1)
 
     def smooth(s: Tensor) -> tuple[Tensor, Tensor]:
-        V = network.gaussian_process(s, (m, d), lengthscale, torch_stream(seed, "limit V"))
-        return V, network.gaussian_process(s, (d, m), lengthscale, torch_stream(seed, "limit W"))
+        V = network.gaussian_process(s, (m, d), lengthscale, torch_stream(seed, "limit/V"))
+        return V, network.gaussian_process(s, (d, m), lengthscale, torch_stream(seed, "limit/W"))
 
     def limit(s: Tensor, h: Tensor) -> Tensor:
         V, W = smooth(s.reshape(1))
@@ -208,3 +212,38 @@ def _plain(law: Law, X: Tensor, V: Tensor, W: Tensor) -> Tensor:
     for k in range(L):
         h = h + (s[k + 1] - s[k]) * (outer * (network.sigma(law.sigma)(inner * h @ W[k]) @ V[k]))
     return h
+
+
+# -- the experiment ---------------------------------------------------------------------------------------------------
+
+
+def check_theory(config: ResnetTheory, run: Run) -> None:
+    """Closed forms and limits that the code must meet (spec section 5)."""
+    run.each_seed(_check_theory)
+
+
+def _check_theory(config: ResnetTheory, run: Run) -> None:
+    seed = config.seeds[0]
+    sizes = {"n": config.n_train, "d": config.dim, "m": config.width}
+    weights, relu = counterexample(config.half_depth, config.target)
+    about = "weights w_k of the ReLU net at recorded iterations, from the start"
+    run.array("relu_weights", weights, axes=("record", "k"), about=about, exact=True)
+    errors, differences, euler = euler_limit(seed, config.depths, config.lengthscale, **sizes)
+    limit = pd.DataFrame({"depth": config.depths, "error": errors, "difference": differences})
+    about = (
+        "error: max |F^L - F_ODE| over samples and coordinates, F_ODE by dopri5 of torchdiffeq at tolerance 1e-11; "
+        "difference: max |F^L - Euler's method of torchdiffeq on the ODE of piecewise constant weights|"
+    )
+    run.table("euler", limit, about=about)
+    checks = [
+        *first_step(seed, **sizes),
+        *loss_converges(seed, **sizes),
+        *scalar_linear(),
+        *process_increments(seed, config.lengthscale),
+        *control(seed, **sizes),
+        *relu,
+        *euler,
+    ]
+    frame = pd.DataFrame([{**dataclasses.asdict(check), "passed": check.passed} for check in checks])
+    run.table("checks", frame, about="value is ours, expected the theory's; they agree within tolerance (absolute)")
+    run.log(0, {"checks/passed": float(frame.passed.sum()), "checks/failed": float((~frame.passed).sum())})

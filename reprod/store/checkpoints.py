@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reprod.errors import BadInput
 from reprod.store.connection import first_line, say
+from reprod.store.files import sha256, write_whole
 
 if TYPE_CHECKING:
     from reprod.store.writer import MlflowRun
@@ -79,18 +78,3 @@ def _fetch(run: MlflowRun, name: str) -> Path:
         return local
     fetched.mkdir(parents=True, exist_ok=True)
     return Path(run.client.download_artifacts(run.run_id, f"checkpoints/{name}", str(fetched)))
-
-
-def write_whole(path: Path, write: Any) -> None:
-    """Write a file so that a kill or a full disk leaves the old one, or none, but never half of it."""
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sys
 import urllib.parse
@@ -17,6 +16,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the outbox retr
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ["MLFLOW_TRUNCATE_LONG_VALUES"] = "false"  # an error, not a silent cut
 
+from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -93,8 +93,7 @@ def _opening(uri: str) -> Iterator[None]:
         raise BadInput(f"cannot reach the store {uri}: there is no folder {path.parent}")
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a store that may only be read needs no tables
-            lock = stack.enter_context(open(path.with_name(path.name + ".lock"), "a"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.enter_context(FileLock(path.with_name(path.name + ".lock")))
         quoted = Path(uri.removeprefix(SQLITE)).parent
         stray = quoted != path.parent and not quoted.exists()
         yield

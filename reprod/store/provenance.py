@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,11 +87,18 @@ def device_name(text: str) -> str:
 
 
 def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+    return f"{_cpu_name() or platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if sys.platform == "darwin":
+            asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines():  # Linux
             if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+                return line.partition(":")[2].strip()
+    return ""
 
 
 def _threads() -> int:

@@ -8,7 +8,9 @@ record.array("loss"), record.history("train/loss"), record.model()
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import sys
 from collections import defaultdict
@@ -27,17 +29,18 @@ from reprod.errors import BadInput, masked
 from reprod.run import Upstream
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run as MlflowEntity
     from mlflow.tracking import MlflowClient
     from torch import nn
+
+ARCHIVED_ID = "reprod.archived_id"  # the tag of a run that was restored where its id could not be had
 
 
 @dataclass(frozen=True)
 class Record:
-    """A run as the store holds it."""
+    """A run as the store holds it. `entity` is MLflow's, or what an archive has in its place: `info`, `data`."""
 
     store: Store
-    entity: MlflowEntity
+    entity: Any
 
     @property
     def id(self) -> str:
@@ -56,9 +59,22 @@ class Record:
         return self.entity.data.tags
 
     @property
+    def params(self) -> dict[str, str]:
+        return self.entity.data.params
+
+    @property
+    def start(self) -> int:
+        """Milliseconds since 1970."""
+        return self.entity.info.start_time
+
+    @property
+    def end(self) -> int | None:
+        return self.entity.info.end_time
+
+    @property
     def metrics(self) -> dict[str, float]:
-        """The last value of each metric."""
-        return self.entity.data.metrics
+        """The last value of each metric, by name: no store promises an order."""
+        return dict(sorted(self.entity.data.metrics.items()))
 
     @property
     def experiment(self) -> str:
@@ -93,7 +109,7 @@ class Record:
         or whose parameters it cannot read."""
         if "reprod.config" not in self.tags:
             raise BadInput(f"run {self.id} was not made by reprod")
-        return _read_config(self.id, self.experiment, self.tags["reprod.config"])
+        return read_config(self.id, self.experiment, self.tags["reprod.config"])
 
     @property
     def seed(self) -> int | None:
@@ -159,7 +175,7 @@ class Record:
         except FileNotFoundError:
             raise BadInput(self._broken(artifact, "is missing")) from None
         recorded = self._meaning(str(Path(artifact).with_suffix(".json"))).get("sha256", "")
-        if recorded and _sha256_of(path) != recorded:
+        if recorded and sha256_of(path) != recorded:
             raise BadInput(self._broken(path, "is not what the run recorded (another sha256)"))
         return path
 
@@ -172,8 +188,7 @@ class Record:
 
     def history(self, metric: str) -> pd.Series:
         """Value by step. After a resume MLflow may hold a step twice: the last one written counts."""
-        points = self.store.client.get_metric_history(self.id, metric)
-        last = {p.step: p.value for p in sorted(points, key=lambda p: (p.step, p.timestamp))}
+        last = {step: value for step, _, value in sorted(self.store.points(self.id, metric), key=lambda p: p[:2])}
         return pd.Series(last, name=metric, dtype=float).rename_axis("step")
 
     def model(self, name: str = "model") -> nn.Module:
@@ -196,12 +211,24 @@ class Store:
         self.uri = self.client.tracking_uri
 
     def get(self, run_id: str) -> Record:
+        """The run of this id, or of the only one that begins so (with 6 digits or more)."""
         from mlflow.exceptions import MlflowException
 
-        try:
+        with contextlib.suppress(MlflowException):
             return Record(self, self.client.get_run(run_id))
-        except MlflowException:
-            raise BadInput(f"the store {masked(self.uri)} has no run {run_id}") from None
+        if re.fullmatch("[0-9a-f]{6,31}", run_id):
+            begins = f"attributes.run_id LIKE '{run_id}%'"
+            places = [e.experiment_id for e in self._pages(self.client.search_experiments, max_results=1000)]
+            found = self.client.search_runs(places, begins, max_results=5)
+            if len(found) > 1:
+                ids = ", ".join(entity.info.run_id for entity in found)
+                raise BadInput(f"{run_id} begins the ids of several runs: {ids}")
+            if found:
+                return Record(self, found[0])
+        # a server chooses the ids of its runs: one that was restored there says in a tag which it had
+        if restored := self.search(extra=f"tags.`{ARCHIVED_ID}` = '{run_id}'"):
+            return restored[0]
+        raise BadInput(f"the store {masked(self.uri)} has no run {run_id}")
 
     def parent(self, record: Record) -> Record | None:
         """The run that this one belongs to, where it is still there: it may have been deleted."""
@@ -210,6 +237,10 @@ class Store:
         except BadInput:
             return None
         return found if found is not None and found.entity.info.lifecycle_stage == "active" else None
+
+    def points(self, run_id: str, metric: str) -> list[tuple[int, int, float]]:
+        """(step, timestamp, value) of all that was logged of a metric, in no order."""
+        return [(p.step, p.timestamp, p.value) for p in self.client.get_metric_history(run_id, metric)]
 
     def search(self, experiment: str | None = None, *, extra: str = "") -> list[Record]:
         """All runs that reprod made (of one experiment), newest first, whatever MLflow experiment they lie in."""
@@ -282,16 +313,21 @@ class Store:
     def children(self, run_id: str) -> list[Record]:
         return self.search(extra=f"tags.`mlflow.parentRunId` = '{run_id}'")
 
-    def artifact(self, entity: MlflowEntity, path: str) -> Path:
+    def local_root(self, entity: Any) -> Path | None:
+        """The folder of a run's files, where they lie on this machine."""
         from reprod.store.connection import artifact_folder
 
         folder = artifact_folder(entity.info.artifact_uri or "")
-        if folder is None:
-            return self._download(entity, path)
-        local = self._local_root(folder) / path
-        if not local.exists():
-            raise FileNotFoundError(f"run {entity.info.run_id} has no artifact {path}")
-        return local
+        return None if folder is None else self._local_root(folder)
+
+    def artifact(self, entity: Any, path: str) -> Path:
+        root = self.local_root(entity)
+        if root is not None:
+            local = root / path
+            if not local.exists():
+                raise FileNotFoundError(f"run {entity.info.run_id} has no artifact {path}")
+            return local
+        return self._download(entity, path)
 
     def _local_root(self, folder: Path) -> Path:
         """MLflow stores absolute folders. After a store was moved together with its `mlruns`, they lie beside it."""
@@ -302,7 +338,7 @@ class Store:
             return beside if beside.exists() else folder
         return folder
 
-    def _download(self, entity: MlflowEntity, path: str) -> Path:
+    def _download(self, entity: Any, path: str) -> Path:
         from reprod.project import cache_dir
 
         kept = cache_dir() / "artifacts" / entity.info.run_id / path
@@ -350,6 +386,8 @@ def lookup(client: MlflowClient, wanted: Config | Named) -> Upstream | None:
     if isinstance(wanted, Named):
         found: Record | None = store.get(wanted.run_id)
         assert found is not None
+        if len(wanted.run_id) < len(found.id):  # the parameter is part of the run's identity: one spelling
+            raise BadInput(f"{wanted.parameter}={wanted.run_id}: give the whole id, {found.id}")
         if found.experiment not in wanted.experiments or found.status != "FINISHED" or found.seed is None:
             raise BadInput(
                 f"{wanted.parameter}={wanted.run_id}: that is no finished {' or '.join(wanted.experiments)} of one seed"
@@ -367,7 +405,7 @@ def _complain(sentence: str) -> None:
 
 
 @lru_cache(maxsize=100_000)
-def _read_config(run_id: str, experiment: str, text: str) -> Config:
+def read_config(run_id: str, experiment: str, text: str) -> Config:
     try:
         return from_spelled(papers.config_class(experiment), json.loads(text))
     except (BadInput, ValueError, AttributeError, TypeError) as error:
@@ -377,9 +415,9 @@ def _read_config(run_id: str, experiment: str, text: str) -> Config:
 _SUMS: dict[tuple[str, int, int], str] = {}
 
 
-def _sha256_of(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """Computed once for each state of a file."""
-    from reprod.store.checkpoints import sha256
+    from reprod.store.files import sha256
 
     found = path.stat()
     key = str(path), found.st_mtime_ns, found.st_size

@@ -29,7 +29,6 @@ from reprod.config import Config
 from reprod.errors import BadInput, Diverged, Interrupted, masked
 from reprod.run import Run, as_array, as_table, as_text
 from reprod.store import checkpoints, reader
-from reprod.store.checkpoints import sha256
 from reprod.store.connection import (
     MlflowClient,
     MlflowException,
@@ -40,6 +39,7 @@ from reprod.store.connection import (
     place,
     tracking_uri,
 )
+from reprod.store.files import sha256
 from reprod.store.liveness import alive, signature
 from reprod.store.outbox import Outbox
 from reprod.store.provenance import allocations, device_name, device_since, provenance

@@ -90,6 +90,7 @@ def _walk(config: Toy, run: Run, children: list[Run]) -> None:
                 child.log(k, {"walk/position": float(value)})
         if config.kill_at == k:
             os.kill(os.getpid(), signal.SIGKILL)
+    print("sees", os.environ.get("CUDA_VISIBLE_DEVICES", "everything"))
     for child, row in zip(children, path, strict=True):
         if not np.isfinite(row[-1]):
             if len(children) == 1:

@@ -118,7 +118,7 @@ def test_the_frozen_head_is_orthogonal():
 
 
 def test_loss_and_accuracy_at_initialisation():
-    config = at_scale(GeomnistDynamics, "smoke", trials=20, iterations=1)
+    config = at_scale(GeomnistDynamics, "smoke", networks=20, iterations=1)
     run = Run(config)
     experiment.train(config, run)
     loss, accuracy = run.arrays["val_loss"].values[0], run.arrays["val_accuracy"].values[0]
@@ -153,7 +153,7 @@ class Keeper(Run):
 
 @pytest.mark.parametrize("every", [50, 37])
 def test_a_resumed_run_has_the_same_bits(every):
-    config = at_scale(GeomnistDynamics, "smoke", p=0.4, checkpoint_every=every, trials=3, iterations=170)
+    config = at_scale(GeomnistDynamics, "smoke", corruption=0.4, checkpoint_every=every, networks=3, iterations=170)
     whole = Keeper(config)
     experiment.train(config, whole)
     stopped = Keeper(config, stop=60)
@@ -169,7 +169,7 @@ def test_a_resumed_run_has_the_same_bits(every):
 
 
 def test_arrays_of_a_run():
-    config = at_scale(CifarDynamics, "smoke", classes=4, trials=3, iterations=120)
+    config = at_scale(CifarDynamics, "smoke", classes=4, networks=3, iterations=120)
     run = Run(config)
     experiment.train(config, run)
     logits, labels = run.arrays["logits"].values, run.arrays["labels"].values

@@ -26,6 +26,7 @@ from reprod.learning_coefficient.dln import (
     unflat,
 )
 from reprod.learning_coefficient.sizes import SIZE_CLASSES, sample_widths
+from reprod.training import stream
 
 # Short chains, as most tests run them, are rightly reported as not equilibrated.
 pytestmark = pytest.mark.filterwarnings("ignore:not equilibrated", "ignore:the estimate")
@@ -73,6 +74,21 @@ def test_loss_and_gradient_against_autograd(network, form, monkeypatch):
         expected.backward()
         torch.testing.assert_close(loss[c], expected.detach(), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(gradient[c], w.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_rows_are_splitmix64_of_seed_row_and_column():
+    inputs = DlnInputs(10**6, 3, seed=4)
+    key, mask = int(stream(4, "data/inputs").integers(2**62)), 2**64 - 1
+
+    def uniform(row, column):
+        z = (key + 3 * row + column) * 0x9E3779B97F4A7C15 & mask
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB & mask
+        return ((z ^ (z >> 31)) >> 40) / 2**24
+
+    index = torch.tensor([[0, 999_999], [17, 0]])
+    wanted = [[[20 * uniform(r, c) - 10 for c in range(3)] for r in row] for row in index.tolist()]
+    torch.testing.assert_close(inputs.rows(index), torch.tensor(wanted), rtol=1e-6, atol=1e-6)
 
 
 def test_collapse_identity(network):

@@ -8,25 +8,25 @@ import pytest
 from reprod.config import at_scale, resolve
 from reprod.errors import BadInput, Interrupted
 from reprod.morse_graph import config as c
-from reprod.morse_graph import experiment, maps
+from reprod.morse_graph import dynamics, ensemble, maps, morse
 from reprod.morse_graph.architectures import ARCHITECTURES
-from reprod.morse_graph.config import SWEEP, IrisTraining, MorseGraph
+from reprod.morse_graph.config import IrisTraining, MnistTraining, MorseGraph
 from reprod.run import Run
 
-FAST = {"nets": 10, "epochs": 12}
+FAST = {"networks": 10, "epochs": 12}
 
 
 def trained(**settings):
     config = at_scale(IrisTraining, "smoke", **{**FAST, **settings})
     run = Run(config)
-    experiment.train(config, run)
+    ensemble.train(config, run)
     return run
 
 
 def graph(**settings):
     config = at_scale(MorseGraph, "smoke", **{**FAST, "subdivisions": 8, **settings})
     run = Run(config)
-    experiment.morse_graph(config, run)
+    dynamics.morse_graph(config, run)
     return run
 
 
@@ -47,8 +47,11 @@ def test_a_training_reports_its_networks():
         assert shapes["early"] == shapes["final"] == (10, 6)
         assert shapes["prob"] == (10, 75, 3)
         assert shapes["entropy"] == shapes["labels"] == (75,)
-        assert shapes["test_loss"] == (10, 2)
-        assert last(child)["test/accuracy"] == pytest.approx(child.arrays["accuracy"].values.mean(), abs=1e-6)
+        each, weights = child.tables["networks"].frame, child.tables["weights"].frame
+        assert last(child)["test/accuracy"] == each["accuracy"].mean()
+        assert last(child)["test/loss"] == each["test_loss_final"].mean()
+        assert weights["weight"].tolist() == [f"dense_kernel_0_{i}" for i in range(6)]
+        np.testing.assert_allclose(weights["spread"], child.arrays["final"].values.std(axis=0), rtol=1e-5)
         assert [d["split"] for d in child.datasets] == ["train", "test"]
         assert child.models["model"].weights.shape == (10, 9)
     first, second = (child.arrays["final"].values for child in run.children())
@@ -79,10 +82,10 @@ class Keeping(Run):
 def test_an_interrupted_training_continues_to_the_same_networks():
     config = at_scale(IrisTraining, "smoke", **FAST, checkpoint_every=3, seeds=(0, 1))
     with pytest.raises(Interrupted):
-        experiment.train(config, Keeping(config))
+        ensemble.train(config, Keeping(config))
     assert Keeping.kept[0] == 6
     resumed, whole = Keeping(config), trained(seeds=(0, 1))
-    experiment.train(config, resumed)
+    ensemble.train(config, resumed)
     for a, b in zip(resumed.children(), whole.children(), strict=True):
         for name, array in b.arrays.items():
             np.testing.assert_array_equal(a.arrays[name].values, array.values)
@@ -90,10 +93,10 @@ def test_an_interrupted_training_continues_to_the_same_networks():
 
 def test_a_graph_uses_the_networks_of_its_training():
     run = graph(seeds=(3,))
-    weights = experiment.ranked(trained(seeds=(3,)).arrays["final"].values, "largest", 2)
+    weights = dynamics.ranked(trained(seeds=(3,)).arrays["final"].values, "largest", 2)
     early = trained(seeds=(3,)).arrays["early"].values[:, weights]
     np.testing.assert_allclose(run.arrays["early"].values, early, atol=1e-6)
-    assert "trained in this run" in run.notes["training"]
+    assert "computed in this run" in run.notes["upstream"]
     spread = run.arrays["final"].values.std(axis=0)
     assert spread[0] <= spread[1]  # ascending, as published
 
@@ -121,17 +124,25 @@ def test_a_graph_is_the_same_twice():
 )
 def test_variants_report_a_whole_graph(settings):
     run = graph(**settings)
-    sigma, nodes, morse = (run.arrays[name].values for name in ("sigma", "nodes", "morse"))
+    sigma, morse, nodes = run.arrays["sigma"].values, run.arrays["morse"].values, run.tables["nodes"].frame
     assert sigma.ndim == settings.get("dimension", 2)
-    assert (nodes[:, 0] == [np.sum(morse == q) for q in range(len(nodes))]).all()
-    assert (nodes[:, 1] == [np.sum(sigma == q) for q in range(len(nodes))]).all()
+    assert nodes["cells"].tolist() == [np.sum(morse == q) for q in nodes["node"]]
+    assert nodes["tile"].tolist() == [np.sum(sigma == q) for q in nodes["node"]]
+    assert nodes["main_attractor"].sum() == 1
+    assert (nodes["index"].str.startswith("(")).all() == settings.get("conley", True)
+    assert set(run.tables["arrows"].frame["from"]) <= set(nodes["node"])
     assert 0 < last(run)["tile/p"] <= 1
-    assert len(run.arrays["region"].values) == 10
+    starts = run.tables["networks"].frame
+    assert len(starts) == 10
+    cells = {str(q) for q in nodes["node"]} | {"leaves the box", "no order retraction"}
+    assert set(starts["region"]) <= cells  # the box holds all starts
+    (main,) = nodes["node"][nodes["main_attractor"]]
+    assert (starts["inside"] == (starts["region"] == str(main))).all()
 
 
 def test_pairing_by_net_and_shuffles():
-    paired = graph().arrays["rows"].values
-    shuffled = [graph(pairing="shuffled", shuffle=k).arrays["rows"].values for k in (0, 1)]
+    paired = graph().tables["networks"].frame["paired_with"]
+    shuffled = [graph(pairing="shuffled", shuffle=k).tables["networks"].frame["paired_with"] for k in (0, 1)]
     assert (paired == np.arange(10)).all()
     assert all(sorted(rows) == list(range(10)) for rows in shuffled)
     assert (shuffled[0] != shuffled[1]).any()
@@ -139,19 +150,66 @@ def test_pairing_by_net_and_shuffles():
 
 def test_sweeps_and_bootstrap():
     run = graph(sweep=(4, 6), sweep_dimensions=(2, 3), bootstrap=3)
-    sweep = run.arrays["sweep"].values
-    assert sweep.shape == (4, len(SWEEP))
-    assert sweep[:, 0].tolist() == [4, 6, 8, 8]
-    assert sweep[:, 1].tolist() == [2, 2, 2, 3]
-    assert (run.arrays["timing_sweep"].values > 0).all()
-    assert run.arrays["bootstrap"].values.shape == (3, 3)
+    sweep, timing = run.tables["sweep"].frame, run.tables["timing_sweep"].frame
+    for table in (sweep, timing):
+        assert table["subdivisions"].tolist() == [4, 6, 8, 8]
+        assert table["dimension"].tolist() == [2, 2, 2, 3]
+    assert (timing[["fit", "graph"]] > 0).all(axis=None)
+    assert run.tables["bootstrap"].frame["resample"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"z": 1.0},
+        {"level": 0.9},
+        {"prune": True},
+        {"prune": True, "pairing": "shuffled", "z": 0.5},
+        {"padding": False, "conley": False},
+        {"pair": "smallest", "pairing": "shuffled"},
+        {"map": "bistable", "prune": True},
+        {"map": "product", "padding": False},
+    ],
+    ids=str,
+)
+def test_a_sweep_and_the_graph_at_the_same_subdivisions_agree(settings):
+    run = graph(sweep=(8,), **({} if "map" in settings else {"sweep_dimensions": (2,)}), **settings)
+    whole = last(run)
+    for _, row in run.tables["sweep"].frame.iterrows():
+        assert row["nodes"] == whole["graph/nodes"]
+        assert row["recurrent_cells"] == whole["graph/recurrent_cells"]
+        assert row["edges"] == whole["graph/edges"]
+        assert row["undecided"] == whole["graph/undecided"]
+        assert row["attractor_tile"] == whole["attractor/tile"]
+
+
+def test_a_resample_is_counted_like_the_graph():
+    """Pruned where the graph is: pruned nodes are as few in the resamples."""
+    whole, pruned = (graph(bootstrap=4, prune=prune).tables["bootstrap"].frame for prune in (False, True))
+    assert (whole["recurrent_cells"] == pruned["recurrent_cells"]).all()
+    assert (pruned["nodes"] <= whole["nodes"]).all()
+    assert (pruned["nodes"] < whole["nodes"]).any()
+
+
+def test_a_graph_of_too_many_edges_ends_with_a_sentence(monkeypatch):
+    monkeypatch.setattr(morse, "MAX_EDGES", 10_000)
+    with pytest.raises(BadInput, match=r"at 8 subdivisions the graph has .* edges, more than 10,000: lower"):
+        graph(z=2.0)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:9", "mps"])
+@pytest.mark.parametrize("cls", [IrisTraining, MnistTraining, MorseGraph])
+def test_a_device_that_would_not_compute_is_refused(cls, device):
+    with pytest.raises(BadInput, match=f"device={device}: {cls.experiment} computes on the processor"):
+        resolve(cls, {"device": device}).prepare()
 
 
 @pytest.mark.parametrize("name", sorted(maps.KNOWN_MAPS))
 def test_known_maps_need_no_training(name):
     run = graph(map=name, subdivisions=6, padding=False)
     assert last(run)["graph/nodes"] >= 1
-    assert "training" not in run.notes
+    assert "upstream" not in run.notes
 
 
 @pytest.mark.parametrize(
@@ -159,9 +217,16 @@ def test_known_maps_need_no_training(name):
     [
         ({"z": "1", "level": "0.9"}, "z and level"),
         ({"map": "leslie", "z": "1"}, "known map has no deviation"),
+        ({"architecture": "iris_L9"}, "iris_L9 is not one of"),
         ({"network": "iris_L9"}, "iris_L9 is not one of"),
         ({"pairing": "published"}, "not one of by_net, shuffled"),
         ({"subdivisions": "30"}, "at most 24"),
+        ({"z": "inf"}, "at most 100"),
+        ({"z": "nan"}, "expected a number"),
+        ({"permutations": "1000000000"}, "at most 99999"),
+        ({"n_train": "20000"}, "at most 12665"),
+        ({"networks": "1"}, "at least 2"),
+        ({"nets": "5", "networks": "5"}, "given twice"),
     ],
 )
 def test_mistakes_are_named(values, sentence):
@@ -171,8 +236,26 @@ def test_mistakes_are_named(values, sentence):
 
 def test_identity_ignores_what_has_no_effect():
     base = at_scale(MorseGraph, "paper")
-    assert base.digest() == at_scale(MorseGraph, "paper", shuffle=3, images=5).digest()
+    assert base.digest() == at_scale(MorseGraph, "paper", shuffle=3, n_train=5).digest()
     assert base.digest() != at_scale(MorseGraph, "paper", pairing="shuffled").digest()
     leslie = at_scale(MorseGraph, "paper", map="leslie")
-    assert leslie.digest() == at_scale(MorseGraph, "paper", map="leslie", network="mnist_L1").digest()
+    assert leslie.digest() == at_scale(MorseGraph, "paper", map="leslie", architecture="mnist_L1").digest()
     assert base.training().digest() == at_scale(IrisTraining, "paper", epochs=450).digest()
+    pruned = at_scale(MorseGraph, "paper", map="leslie", prune=True)
+    assert pruned.digest() == at_scale(MorseGraph, "paper", map="leslie", prune=True, conley=False).digest()
+
+
+def test_earlier_spellings_are_understood():
+    old = {"network": "mnist_L2", "nets": "7", "images": "50"}
+    config = resolve(MnistTraining, old)
+    assert (config.architecture, config.networks, config.n_train) == ("mnist_L2", 7, 50)
+    assert resolve(MorseGraph, {**old, "phase_subdiv": "9"}).subdivisions == 9
+
+
+def test_a_graph_builds_on_the_training_of_its_parameters():
+    config = at_scale(MorseGraph, "paper", architecture="mnist_L1", epochs=8, batch_size=128, n_train=300, seeds=(2,))
+    (training,) = config.upstream()
+    assert training == at_scale(MnistTraining, "paper", epochs=8, n_train=300, seeds=(2,))
+    (named,) = at_scale(MorseGraph, "paper", training_run="abc").upstream()
+    assert named.run_id == "abc"
+    assert at_scale(MorseGraph, "paper", map="leslie").upstream() == ()

@@ -1,15 +1,19 @@
 """A Morse graph finds its training in the store, by parameters or by run id."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from reprod.config import at_scale
 from reprod.errors import BadInput
 from reprod.jobs.launch import execute
+from reprod.morse_graph import dynamics
 from reprod.morse_graph.config import IrisTraining, MorseGraph
+from reprod.run import Run
 from reprod.store import Store
 from reprod.store.writer import MlflowRun
 
-FAST = {"nets": 10, "epochs": 12}
+FAST = {"networks": 10, "epochs": 12}
 
 
 @pytest.fixture
@@ -28,16 +32,26 @@ def graph(store, **settings):
 def test_the_training_comes_from_the_store(store):
     training = store.find(at_scale(IrisTraining, "smoke", **FAST, seeds=(1,)))
     found = graph(store, seeds=(1,))
-    assert found.tags["reprod.training"] == f"run {training.id}"
+    assert found.tags["reprod.upstream"] == f"run {training.id}"
     named = graph(store, training_run=training.id)
     assert (named.array("sigma") == found.array("sigma")).all()
-    assert "trained in this run" in graph(store, seeds=(2,)).tags["reprod.training"]
+    assert "computed in this run" in graph(store, seeds=(2,)).tags["reprod.upstream"]
+
+
+def test_a_training_in_memory_and_one_of_the_store_give_one_graph(store):
+    config = at_scale(MorseGraph, "smoke", **FAST, subdivisions=8, conley=False, seeds=(1,))
+    found, alone = graph(store, seeds=(1,)), Run(config)
+    dynamics.morse_graph(config, alone)
+    assert "computed in this run" in alone.notes["upstream"]
+    for name, array in alone.arrays.items():
+        np.testing.assert_array_equal(found.array(name), array.values, err_msg=name)
+    for name, table in alone.tables.items():
+        pd.testing.assert_frame_equal(found.table(name), table.frame, check_dtype=False)
 
 
 def test_a_run_that_holds_no_training_is_refused(store):
-    found = graph(store)
-    with pytest.raises(BadInput, match="no finished iris_training"):
-        at_scale(MorseGraph, "smoke", training_run=found.id).prepare()
-    parent = store.find(at_scale(IrisTraining, "smoke", **FAST, seeds=(0, 1)))
-    with pytest.raises(BadInput, match="several seeds"):
-        at_scale(MorseGraph, "smoke", training_run=parent.id).prepare()
+    for wrong in (graph(store), store.find(at_scale(IrisTraining, "smoke", **FAST, seeds=(0, 1)))):
+        config = at_scale(MorseGraph, "smoke", training_run=wrong.id)
+        with pytest.raises(BadInput, match="no finished iris_training or mnist_training of one seed"):
+            execute(config)
+        assert store.find(config) is None

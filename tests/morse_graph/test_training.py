@@ -16,6 +16,11 @@ from reprod.morse_graph.networks import Networks
 NAMES = sorted(ARCHITECTURES)
 
 
+def numbered(*numbers):
+    """Networks of seed 0."""
+    return [(0, r) for r in numbers]
+
+
 def samples(name, n=23, seed=0):
     rng = np.random.default_rng(seed)
     architecture = ARCHITECTURES[name]
@@ -60,7 +65,7 @@ def test_names_count_layers_per_kind_in_graph_order():
 @pytest.mark.parametrize("name", NAMES)
 def test_initial_weights_fill_their_ranges_and_biases_are_zero(name):
     architecture = ARCHITECTURES[name]
-    weights = np.stack([training.initial_weights(architecture, seed) for seed in range(300)])
+    weights = np.stack([training.initial_weights(architecture, 0, r) for r in range(300)])
     kernels = np.isin(np.arange(architecture.size), architecture.kernel_index)
     assert not weights[:, ~kernels].any()
     limits = np.repeat([a.limit for a in architecture.layers], [a.kernel_size for a in architecture.layers])
@@ -74,14 +79,14 @@ def test_one_epoch_of_full_batches_follows_autograd_and_keras_adam(name):
     """With the whole set as one batch the order does not matter, so an autograd step gives the same weights."""
     x, y = samples(name)
     ensemble = training.build(ARCHITECTURES[name], x, y, batch_size=len(y))
-    state = ensemble.init([3])
+    state = ensemble.init(numbered(3))
     network = Networks(name, 1)
     w, m, v = state.weights[0].double(), 0.0, 0.0
     keep = None
     for t in range(1, 4):
         network.weights.data[0] = w
         if name.startswith("mnist"):
-            keep = torch.from_numpy(dropout_mask(name, seed=3, epoch=t - 1, n=len(y)))
+            keep = torch.from_numpy(dropout_mask(name, number=3, epoch=t - 1, n=len(y)))
         loss = torch.nn.functional.cross_entropy(network.logits(torch.from_numpy(x), keep)[0], torch.from_numpy(y))
         g = torch.autograd.grad(loss, network.weights)[0][0].double()
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
@@ -91,7 +96,7 @@ def test_one_epoch_of_full_batches_follows_autograd_and_keras_adam(name):
         torch.testing.assert_close(state.weights[0], w.float(), atol=3e-6, rtol=1e-4)
 
 
-def dropout_mask(name, seed, epoch, n):
+def dropout_mask(name, number, epoch, n):
     """Two bits of SplitMix64 for each unit, written again in plain Python."""
     gamma, word = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
@@ -101,13 +106,13 @@ def dropout_mask(name, seed, epoch, n):
         return z ^ (z >> 31)
 
     units = ARCHITECTURES[name].layers[-1].shape[0]
-    masks = mix((int(training.key(seed, "dropout")) + epoch * gamma) & word)
+    masks = mix((int(training.key(0, number, "dropout")) + epoch * gamma) & word)
     rows = [mix((masks + (i + 1) * gamma) & word) for i in range(n)]
     return np.array([[(bits >> 2 * u) & 3 != 0 for u in range(units)] for bits in rows])
 
 
 def test_dropout_keeps_three_quarters():
-    mask = dropout_mask("mnist_L1", seed=1, epoch=0, n=2000)
+    mask = dropout_mask("mnist_L1", number=1, epoch=0, n=2000)
     assert abs(mask.mean() - 0.75) < 0.01
     assert np.abs(np.corrcoef(mask.T) - np.eye(18)).max() < 0.1
 
@@ -116,21 +121,30 @@ def test_dropout_keeps_three_quarters():
 def test_batched_serial_threaded_and_interrupted_training_agree_to_the_bit(name):
     x, y = samples(name, n=33)
     ensemble = training.build(ARCHITECTURES[name], x, y, batch_size=5, threads=1)
-    whole = ensemble.update(ensemble.init(range(5)), 4)
-    alone = ensemble.update(ensemble.init([3]), 4)
+    whole = ensemble.update(ensemble.init(numbered(*range(5))), 4)
+    alone = ensemble.update(ensemble.init(numbered(3)), 4)
     assert torch.equal(whole.weights[3], alone.weights[0])
     assert torch.equal(whole.early[3], alone.early[0])
     threaded = training.build(ARCHITECTURES[name], x, y, batch_size=5, threads=2)
-    resumed = training.State(**threaded.update(threaded.init(range(5)), 1).tensors())
+    resumed = training.State(**threaded.update(threaded.init(numbered(*range(5))), 1).tensors())
     resumed = threaded.update(threaded.update(resumed, 2), 1)
     for key, value in whole.tensors().items():
         assert torch.equal(value, resumed.tensors()[key]), key
 
 
+def test_no_two_networks_of_two_seeds_start_alike():
+    """Not even the second network of seed 0 and the first of seed 1, or numbers beyond any ensemble's size."""
+    networks = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 100_000), (2, 200_001)]
+    starts = [training.initial_weights(ARCHITECTURES["iris_L1"], *network).tobytes() for network in networks]
+    assert len(set(starts)) == len(networks)
+    keys = {training.key(*network, purpose) for network in networks for purpose in ("batches", "dropout")}
+    assert len(keys) == 2 * len(networks)
+
+
 def test_early_snapshot_is_the_state_after_two_epochs():
     x, y = samples("iris_L1")
     ensemble = training.build(ARCHITECTURES["iris_L1"], x, y, batch_size=5)
-    two = ensemble.update(ensemble.init([0, 1]), 2)
+    two = ensemble.update(ensemble.init(numbered(0, 1)), 2)
     assert torch.equal(two.early, two.weights)
     assert torch.equal(ensemble.update(two, 3).early, two.weights)
 
@@ -139,7 +153,7 @@ def test_orders_differ_between_networks_and_epochs():
     """A one-sample batch ends an epoch near its last sample: equal starts must part."""
     x, y = samples("iris_L1", n=40)
     ensemble = training.build(ARCHITECTURES["iris_L1"], x, y, batch_size=1)
-    state = ensemble.init([0, 1])
+    state = ensemble.init(numbered(0, 1))
     state = training.State(**{**state.tensors(), "weights": state.weights[:1].repeat(2, 1)})
     after = ensemble.update(state)
     assert not torch.equal(after.weights[0], after.weights[1])
@@ -149,7 +163,7 @@ def test_orders_differ_between_networks_and_epochs():
 def test_predictions_equal_the_module(name):
     x, y = samples(name)
     ensemble = training.build(ARCHITECTURES[name], x, y, batch_size=5)
-    state = ensemble.update(ensemble.init([0, 1, 2]), 2)
+    state = ensemble.update(ensemble.init(numbered(0, 1, 2)), 2)
     prob, loss = ensemble.predict(state.weights, x, y)
     networks = Networks(name, 3).requires_grad_(False)
     networks.weights.copy_(state.weights)
@@ -183,12 +197,12 @@ DIGEST = """
 import hashlib
 from reprod.morse_graph import training
 from reprod.morse_graph.architectures import ARCHITECTURES
-from tests.morse_graph.test_training import samples
+from tests.morse_graph.test_training import numbered, samples
 
 for name in ("mnist_L3", "iris_L3"):
     x, y = samples(name, 60)
     ensemble = training.build(ARCHITECTURES[name], x, y, batch_size=8)
-    state = ensemble.update(ensemble.init(range(4)), 3)
+    state = ensemble.update(ensemble.init(numbered(*range(4))), 3)
     prob, loss = ensemble.predict(state.weights, x, y)
     for part in (state.weights, state.second_moment, prob, loss):
         print(name, hashlib.sha256(part.numpy().tobytes()).hexdigest())

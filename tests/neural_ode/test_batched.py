@@ -8,6 +8,7 @@ from torchdiffeq import odeint
 
 from reprod.neural_ode import batched
 from reprod.neural_ode.models import LinearOdeNet, OdeNet, SimpleOdeNet
+from reprod.neural_ode.solvers import SolverSetting
 
 SEEDS, BATCH = 3, 16
 
@@ -41,7 +42,7 @@ def test_training_equals_autograd(cls, arguments, precision, tolerance):
     state = batched.init(kernel, models)
     optimisers = [torch.optim.Adam(model.parameters(), lr=1e-2, foreach=False) for model in models]
     for x, y in batches(kernel, 25):
-        loss, correct = batched.update(kernel, state, x, y, arguments["solver"], arguments["step_size"])
+        loss, correct = batched.update(kernel, state, x, y, models[0].setting())
         for s, (model, optimiser) in enumerate(zip(models, optimisers, strict=True)):
             logits = model(x[s][:, None])
             expected = cross_entropy(logits, y[s])
@@ -57,7 +58,7 @@ def test_training_equals_autograd(cls, arguments, precision, tolerance):
 def test_gradient_equals_torchdiffeq_on_the_convolution():
     models, kernel = setting(SimpleOdeNet, dim=2, solver="rk4", step_size=0.25, precision="fp64")
     x, y = next(batches(kernel, 1))
-    gradient = batched.gradients(kernel, batched.init(kernel, models)["theta"], x, y, "rk4", 0.25)
+    gradient = batched.gradients(kernel, batched.init(kernel, models)["theta"], x, y, SolverSetting("rk4", 0.25))
     for s, model in enumerate(models):
         times = torch.tensor([0.0, 1.0], dtype=torch.float64)
         z = odeint(lambda t, z: model.field(z), x[s][:, None], times, method="rk4", options={"step_size": 0.25})[-1]  # noqa: B023
@@ -72,9 +73,9 @@ def test_batched_seeds_equal_serial_seeds():
     alone_kernel = batched.build(models[0], 1, lr=1e-2)
     alone = [batched.init(alone_kernel, [model]) for model in models]
     for x, y in batches(kernel, 10):
-        batched.update(kernel, together, x, y, "euler", 0.25)
+        batched.update(kernel, together, x, y, SolverSetting("euler", 0.25))
         for s, state in enumerate(alone):
-            batched.update(alone_kernel, state, x[s : s + 1], y[s : s + 1], "euler", 0.25)
+            batched.update(alone_kernel, state, x[s : s + 1], y[s : s + 1], SolverSetting("euler", 0.25))
     torch.testing.assert_close(together["theta"], torch.cat([state["theta"] for state in alone]), atol=1e-12, rtol=0)
 
 
@@ -88,7 +89,7 @@ def test_bitwise_repeatable_also_when_the_buffers_grow_and_the_state_is_restored
             if restore and i == 2:
                 used = batched.build(models[0], SEEDS, lr=1e-2)
                 state = {name: v.clone() if isinstance(v, torch.Tensor) else v for name, v in state.items()}
-            batched.update(used, state, x, y, "euler", h)
+            batched.update(used, state, x, y, SolverSetting("euler", h))
         return state["theta"]
 
     assert torch.equal(run(restore=False), run(restore=True))
@@ -99,7 +100,7 @@ def test_evaluation_and_export(cls, arguments):
     models, kernel = setting(cls, **arguments, precision="fp64")
     theta = batched.init(kernel, models)["theta"]
     x = torch.randn(20, kernel.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    logits, evaluations = batched.logits(kernel, theta, x, "rk4", 0.3)
+    logits, evaluations = batched.logits(kernel, theta, x, SolverSetting("rk4", 0.3))
     assert evaluations == 16
     for s, model in enumerate(models):
         torch.testing.assert_close(logits[s], model(x[:, None], solver="rk4", step_size=0.3))
@@ -121,4 +122,4 @@ def test_what_it_does_not_support():
     assert not any(batched.supports(model) for model in unsupported)
     models, kernel = setting(SimpleOdeNet, dim=2)
     with pytest.raises(ValueError, match="share"):
-        batched.logits(kernel, batched.init(kernel, models)["theta"], torch.zeros(4, 2), "dopri5", 0.1)
+        batched.logits(kernel, batched.init(kernel, models)["theta"], torch.zeros(4, 2), SolverSetting("dopri5", 0.1))

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -10,9 +11,9 @@ from reprod.config import at_scale
 from reprod.errors import Diverged
 from reprod.neural_ode import experiment, learners
 from reprod.neural_ode.config import CifarOde, SphereOde, XorFan
-from reprod.neural_ode.evaluation import SolverSetting
 from reprod.neural_ode.learners import Autograd, Batched
 from reprod.neural_ode.models import OdeNet, SimpleOdeNet
+from reprod.neural_ode.solvers import SolverSetting
 from reprod.run import Run
 
 
@@ -30,53 +31,59 @@ def values(run, name):
 def test_the_arrays_of_one_run():
     run = trained(step_size=0.25)
     shapes = {name: array.values.shape for name, array in run.arrays.items()}
-    assert shapes.pop("tests") == (1 + 3 * 5 + 2, 6)
     assert shapes == {
-        "loss": (40,), "train_accuracy": (40,), "step_size": (40,), "nfe": (3, 40), "test_accuracy": (2,),
+        "loss": (40,), "train_accuracy": (40,), "step_size": (40,), "nfe/forward": (40,), "nfe/backward": (40,),
+        "nfe/with_checks": (40,), "test_accuracy": (2,),
         "trajectories": (5, 20, 2), "trajectory_labels": (20,), "final_states": (2, 1000, 2), "test_labels": (1000,),
-        "classifier": (2, 3), "euler_curve": (2, 5),
+        "classifier": (2, 3),
     }  # fmt: skip
-    assert (values(run, "nfe") == np.array([[4], [0], [4]])).all()
+    assert {name: table.frame.shape for name, table in run.tables.items()} == {
+        "tests": (1 + 3 * 5 + 2, 6), "euler_curve": (5, 2),
+    }  # fmt: skip
+    assert [set(values(run, f"nfe/{kind}")) for kind in experiment.NFE] == [{4}, {0}, {4}]
     assert (values(run, "step_size") == 0.25).all()
     assert [data["split"] for data in run.datasets] == ["train", "test"]
 
 
 def test_the_training_solver_at_factor_one_is_the_final_accuracy():
     run = trained(step_size=0.25)
-    kind, solver, factor, value, accuracy, _ = values(run, "tests").T
-    same = (kind == 1) & (solver == experiment.SOLVER_NAMES.index("euler")) & (factor == 1)
-    assert accuracy[same] == accuracy[0]
-    steps, curve = values(run, "euler_curve")
-    assert curve[list(steps).index(4)] == pytest.approx(accuracy[0])
-    assert value[same] == value[0] == 0.25
-    assert run.metrics["test/accuracy"][-1] == (40, accuracy[0])
+    tests = run.tables["tests"].frame
+    own = tests.iloc[0]
+    (same,) = tests.query("kind == 'grid' and solver == 'euler' and factor == 1").itertuples()
+    assert (own.kind, own.value, own.accuracy) == ("as trained", same.value, same.accuracy)
+    curve = run.tables["euler_curve"].frame.set_index("steps").accuracy
+    assert curve[4] == pytest.approx(own.accuracy)
+    assert own.value == 0.25
+    assert run.metrics["test/accuracy"][-1] == (40, own.accuracy)
 
 
 def test_seeds_together_equal_seeds_alone():
     together = trained(step_size=0.5, seeds=(3, 1), precision="fp64").children()
     for child, seed in zip(together, (3, 1), strict=True):
         alone = trained(step_size=0.5, seeds=(seed,), precision="fp64")
-        for name in ("loss", "train_accuracy", "test_accuracy", "tests"):
+        for name in ("loss", "train_accuracy", "test_accuracy"):
             np.testing.assert_allclose(values(child, name), values(alone, name), atol=1e-6, err_msg=name)
+        pd.testing.assert_frame_equal(child.tables["tests"].frame, alone.tables["tests"].frame)
     assert not np.allclose(values(together[0], "loss"), values(together[1], "loss"))
 
 
 def test_a_run_repeats_itself_to_the_last_bit():
     first, second = (trained(step_size=0.25) for _ in range(2))
     assert all((values(first, name) == values(second, name)).all() for name in first.arrays)
+    assert all(first.tables[name].frame.equals(second.tables[name].frame) for name in first.tables)
 
 
 def test_both_learners_train_alike():
     models = [SimpleOdeNet(step_size=0.25, precision="fp64") for _ in range(2)]
     both = [Batched(models[:1], lr=1e-2), Autograd(models[1], lr=1e-2, batch_size=128)]
-    setting = SolverSetting("euler", 1.0, 0.25)
+    setting = SolverSetting("euler", 0.25)
     g = torch.Generator().manual_seed(0)
     for _ in range(5):
         x, y = 0.3 * torch.randn(1, 32, 1, 2, generator=g), torch.randint(2, (1, 32), generator=g)
         one, other = (learner.gradient(x, y, setting) for learner in both)
         torch.testing.assert_close(one.loss, other.loss)
         assert (one.hits, one.nfe, one.nfe_backward) == (other.hits, other.nfe, other.nfe_backward) == (one.hits, 4, 0)
-        finer = SolverSetting("rk4", 1.0, 0.25)
+        finer = SolverSetting("rk4", 0.25)
         assert both[0].hits(x, y, finer) == both[1].hits(x, y, finer)
         for learner in both:
             learner.update()
@@ -85,7 +92,7 @@ def test_both_learners_train_alike():
 
 
 def test_loss_and_accuracies_are_those_before_the_update():
-    run = trained(step_size=0.25, niter=1, eval_every=1, lr=0.5, precision="fp64")
+    run = trained(step_size=0.25, iterations=1, eval_every=1, learning_rate=0.5, precision="fp64")
     config = run.config
     examples = experiment.load(config, Run(config), torch.device("cpu"))
     untrained = experiment.build(config, examples, 0, torch.device("cpu"))
@@ -110,26 +117,28 @@ def test_batches_visit_every_example_once_an_epoch():
 
 @pytest.mark.parametrize(("threshold", "factor"), [(1.1, 1.1), (-1.0, 0.5)])
 def test_step_adaptation(threshold, factor):
-    run = trained(adaptation="step", threshold=threshold, lr=1e-3)
-    h, checks = values(run, "step_size"), values(run, "checks")
-    assert checks.shape == (4, len(experiment.CHECK))
-    assert checks[:, 0].tolist() == [10, 20, 30, 40]
+    run = trained(adaptation="step", threshold=threshold, learning_rate=1e-3)
+    h, checks = values(run, "step_size"), run.tables["checks"].frame
+    assert list(checks.columns) == list(experiment.CHECK)
+    assert checks.iteration.tolist() == [10, 20, 30, 40]
+    assert set(checks.checked_with) == {"midpoint"}
     assert len(set(h[:10])) == 1  # the check of iteration 10 acts on iteration 11
     assert h[[10, 20, 30]] == pytest.approx(np.minimum(1, h[0] * factor ** np.arange(1, 4)))
-    assert h[10] == checks[0, -1]
-    forward, _, total = values(run, "nfe")
-    assert (total - forward)[9::10].tolist() == checks[:, 6].tolist()
+    assert h[10] == checks.value[0]
+    forward, total = values(run, "nfe/forward"), values(run, "nfe/with_checks")
+    assert (total - forward)[9::10].tolist() == checks.nfe.tolist()
     assert (np.delete(total - forward, [9, 19, 29, 39]) == 0).all()
-    assert values(run, "probes").shape == (4, 4)
+    assert list(run.tables["probes"].frame.columns) == ["iteration", "as trained", "midpoint", "rk4"]
+    assert len(run.tables["probes"].frame) == 4
 
 
 @pytest.mark.parametrize("solver", ["fehlberg2", "dopri5"])
 def test_tolerance_adaptation(solver):
-    run = trained(adaptation="tolerance", solver=solver, step_size=None, initial_tol=1e-3, niter=20, threshold=-1)
-    assert values(run, "checks").shape == (2, len(experiment.CHECK))
+    run = trained(adaptation="tolerance", solver=solver, step_size=None, initial_tol=1e-3, iterations=20, threshold=-1)
+    assert set(run.tables["checks"].frame.checked_with) == {"dopri5"}
     tol = values(run, "tol")
     assert tol[[0, 10]] == pytest.approx([1e-3, 5e-4])
-    assert values(run, "probes").shape == (2, 3)
+    assert run.tables["probes"].frame.columns.tolist() == ["iteration", "as trained", "dopri5"]
 
 
 @pytest.mark.parametrize(
@@ -137,23 +146,23 @@ def test_tolerance_adaptation(solver):
     [
         {"dataset": "three_minima"},
         {"dataset": "concentric_sphere3", "solver": "midpoint"},
-        {"dataset": "concentric_sphere900", "niter": 2, "batch_size": 8, "test_factors": (1.0,)},
+        {"dataset": "concentric_sphere900", "iterations": 2, "batch_size": 8, "test_factors": (1.0,)},
         {"network": "linear_odenet"},
         {"adjoint": True},
-        {"solver": "dopri5", "tol": 1e-2, "niter": 5, "eval_every": 5},
+        {"solver": "dopri5", "tol": 1e-2, "iterations": 5, "eval_every": 5},
     ],
     ids=lambda settings: " ".join(map(str, settings.values())),
 )
 def test_variants_train(settings):
-    run = trained(**{"step_size": 0.5, "niter": 10, "eval_every": 10, **settings})
+    run = trained(**{"step_size": 0.5, "iterations": 10, "eval_every": 10, **settings})
     assert np.isfinite(values(run, "loss")).all()
-    assert (values(run, "nfe")[1] > 0).all() == settings.get("adjoint", False)
+    assert (values(run, "nfe/backward") > 0).all() == settings.get("adjoint", False)
     assert len(run.models) == 1
 
 
 def test_a_seed_that_diverges_fails_alone():
     with pytest.raises(Diverged):
-        trained(step_size=0.5, lr=1e30, init="normal", init_scale=1e8)
+        trained(step_size=0.5, learning_rate=1e30, init="normal", init_scale=1e8)
 
 
 def test_a_field_that_cannot_be_compiled_is_used_as_it_is(monkeypatch):
@@ -171,8 +180,10 @@ def test_a_field_that_cannot_be_compiled_is_used_as_it_is(monkeypatch):
 def test_fan_reports_margins_of_the_right_sign():
     run = Run(XorFan(log10_steps=(-2.5, -3.5)))
     experiment.fan(run.config, run)
-    coarse, fine, limit = values(run, "margins")
-    assert coarse > 0 > fine > limit or coarse > 0 > limit
+    margins = run.tables["margins"].frame
+    assert margins.solver.tolist() == ["euler", "euler", "rk4"]
+    coarse, fine, limit = margins.margin
+    assert coarse > 0 > max(fine, limit)
     assert values(run, "fan_2.5/states").shape[1:] == (4, 2)
 
 

@@ -13,7 +13,7 @@ from reprod.neural_ode.models import (
     SimpleOdeNet,
     tied_matrices,
 )
-from reprod.neural_ode.solvers import solve
+from reprod.neural_ode.solvers import SolverSetting, solve
 
 
 def generator(seed=0):
@@ -159,6 +159,6 @@ def test_large_dimensions_keep_the_convolution():
 def test_tied_matrices_carry_gradients_to_the_convolution():
     field = shaken(SimpleOdeNet(dim=3, channels=4, precision="fp64")).field
     z = torch.randn(5, 1, 3, dtype=torch.float64, generator=generator())
-    through = [solve(f, z, "euler", step_size=0.5)[0].square().sum() for f in (field, field.prepared(z))]
+    through = [solve(f, z, SolverSetting("euler", 0.5))[0].square().sum() for f in (field, field.prepared(z))]
     torch.testing.assert_close(*[torch.autograd.grad(loss, list(field.parameters())) for loss in through])
     assert len(tied_matrices(3, tuple(field.parameters()))) == 6

@@ -5,9 +5,9 @@ import torch
 from reprod.data import spheres
 from reprod.neural_ode import batched
 from reprod.neural_ode.crossings import count_crossings
-from reprod.neural_ode.evaluation import SolverSetting, accuracy, evaluate, evaluate_batched, hits, solver_grid
+from reprod.neural_ode.evaluation import accuracy, evaluate, evaluate_batched, hits, solver_grid
 from reprod.neural_ode.models import OdeNet, SimpleOdeNet
-from reprod.neural_ode.solvers import trajectory
+from reprod.neural_ode.solvers import SolverSetting, trajectory
 from reprod.neural_ode.xor import LABELS, POINTS, fan, separability_margin
 
 # -- figure 3 -----------------------------------------------------------------------------------------------------
@@ -16,27 +16,27 @@ from reprod.neural_ode.xor import LABELS, POINTS, fan, separability_margin
 def test_fan_separates_with_the_coarse_step_only():
     margins = {}
     for digits in (2.5, 3.0, 3.5):
-        times, path = fan(10**-digits)
+        times, path = fan(SolverSetting("euler", 10**-digits))
         assert times[-1] == pytest.approx(3.75, abs=1e-9)
         assert path.shape == (len(times), 4, 2)
         assert (path[:, 0] == 0).all()  # the origin rests
         assert (path[0] == POINTS).all()
         margins[digits] = separability_margin(path[-1], LABELS)
-    limit = separability_margin(fan(4e-3, "rk4")[1][-1], LABELS)
+    limit = separability_margin(fan(SolverSetting("rk4", 4e-3))[1][-1], LABELS)
     assert margins[2.5] > 0
     assert max(margins[3.5], limit) < 0
     assert abs(margins[3.5] - limit) < abs(margins[3.0] - limit) < abs(margins[2.5] - limit)
 
 
 def test_fan_converges_to_its_limit():
-    ends = [fan(h, "rk4")[1][-1] for h in (4e-3, 2e-3)]
+    ends = [fan(SolverSetting("rk4", h))[1][-1] for h in (4e-3, 2e-3)]
     np.testing.assert_allclose(*ends, atol=2e-5)
 
 
 def test_fan_steps_are_those_of_the_solver():
-    linear = fan(0.1, "euler", gamma=0.0, delta=1.0, end=0.95)[1]
+    linear = fan(SolverSetting("euler", 0.1), gamma=0.0, delta=1.0, end=0.95)[1]
     matrix = torch.tensor([[0.2, 1.0], [0.0, 0.2]], dtype=torch.float64)
-    expected = trajectory(lambda z: z @ matrix.T, torch.tensor(POINTS), "euler", step_size=0.1, end=0.95)
+    expected = trajectory(lambda z: z @ matrix.T, torch.tensor(POINTS), SolverSetting("euler", 0.1), end=0.95)
     np.testing.assert_allclose(linear, expected, atol=1e-14)
 
 
@@ -95,7 +95,9 @@ def test_accurate_trajectories_do_not_cross_and_coarse_ones_do():
     with torch.no_grad():
         for p in model.parameters():
             p *= 1.3  # a field strong enough for two Euler steps to leave it
-        paths = {n: model.trajectory(x, "rk4" if n > 2 else "euler", 1 / n)[:, :, 0].numpy() for n in (256, 2)}
+        paths = {
+            n: model.trajectory(x, SolverSetting("rk4" if n > 2 else "euler", 1 / n))[:, :, 0].numpy() for n in (256, 2)
+        }
     fine, coarse = (count_crossings(paths[n], y) for n in (256, 2))
     assert fine.crossings == 0
     assert coarse.crossing_pairs > 50
@@ -116,11 +118,18 @@ def test_non_finite_logits_are_errors():
 
 
 @pytest.mark.parametrize(("factor_on", "values"), [("step", [0.1, 0.3]), ("nsteps", [0.4, 0.4 / 3])])
-def solver_grid_of_test_solvers(factor_on, values):
+def test_solver_grid_of_test_solvers(factor_on, values):
     grid = solver_grid(0.2, ["euler", "rk4"], [0.5, 1.5], factor_on)
-    assert [(t.solver, t.factor) for t in grid] == [("euler", 0.5), ("euler", 1.5), ("rk4", 0.5), ("rk4", 1.5)]
-    assert [t.value for t in grid] == pytest.approx(values * 2)
-    assert solver_grid(1e-3, ["dopri5"], [0.1])[0].tol == pytest.approx(1e-4)
+    assert [(setting.name, factor) for factor, setting in grid] == [
+        ("euler", 0.5),
+        ("euler", 1.5),
+        ("rk4", 0.5),
+        ("rk4", 1.5),
+    ]
+    assert [setting.value for _, setting in grid] == pytest.approx(values * 2)
+    ((factor, setting),) = solver_grid(1e-3, ["dopri5"], [0.1])
+    assert (factor, setting.name, setting.kind) == (0.1, "dopri5", "tol")
+    assert setting.value == pytest.approx(1e-4)
 
 
 def test_batched_evaluation_equals_the_models_own():
@@ -128,14 +137,15 @@ def test_batched_evaluation_equals_the_models_own():
     x, y = torch.tensor(data.x_test), torch.tensor(data.y_test)
     models = [SimpleOdeNet(dim=2, precision="fp64", generator=torch.Generator().manual_seed(s)) for s in range(2)]
     kernel = batched.build(models[0], 2)
-    tests = solver_grid(0.25, ["euler", "midpoint", "rk4"], [0.5, 0.75, 1, 1.5, 4, 8])
+    grid = solver_grid(0.25, ["euler", "midpoint", "rk4"], [0.5, 0.75, 1, 1.5, 4, 8])
+    tests = [setting for _, setting in grid]
     table = evaluate_batched(kernel, batched.init(kernel, models)["theta"], x[:, 0], y, tests)
     assert table.accuracy.shape == table.evaluations.shape == (2, 18)
     for s, model in enumerate(models):
         alone = evaluate(model, x, y, tests, batch_size=128)  # the last batch has 104 points
         np.testing.assert_allclose(alone.accuracy, table.accuracy[s], atol=1e-12)
         assert (alone.evaluations == table.evaluations[s]).all()
-    factor_one = [t.solver == "euler" and t.factor == 1 for t in tests].index(True)
+    factor_one = tests.index(SolverSetting("euler", 0.25))
     assert table.accuracy[0, factor_one] == accuracy(models[0](x, "euler", 0.25), y)
 
 
@@ -143,10 +153,10 @@ def test_evaluation_of_adaptive_solvers_and_pixels():
     model = OdeNet(shape=(1, 6, 6), channels=4, generator=torch.Generator().manual_seed(0))
     pixels = torch.randint(256, (10, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     y = torch.arange(10)
-    tests = solver_grid(1e-2, ["fehlberg2", "dopri5"], [0.1, 1])
+    tests = [setting for _, setting in solver_grid(1e-2, ["fehlberg2", "dopri5"], [0.1, 1])]
     table = evaluate(model, pixels, y, tests, batch_size=4)
     for test, found in zip(tests, table.accuracy, strict=True):
-        logits = [model(batch.float() / 255, test.solver, tol=test.tol) for batch in pixels.split(4)]
+        logits = [model(batch.float() / 255, test.name, tol=test.value) for batch in pixels.split(4)]
         assert found == accuracy(torch.cat(logits), y)
 
 
@@ -154,6 +164,6 @@ def test_a_solve_that_fails_counts_as_wrong():
     model = OdeNet(shape=(1, 6, 6), channels=4)
     torch.nn.init.constant_(model.field.last.bias, float("nan"))
     table = evaluate(
-        model, torch.zeros(4, 1, 6, 6), torch.zeros(4, dtype=torch.long), [SolverSetting("dopri5", 1, 1e-3)], 2
+        model, torch.zeros(4, 1, 6, 6), torch.zeros(4, dtype=torch.long), [SolverSetting("dopri5", 1e-3)], 2
     )
     assert table.accuracy.tolist() == [0.0]

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from reprod.residual_limit import conv, experiment, pictures
+from reprod.data import images
+from reprod.residual_limit import cifar, conv, pictures
 from reprod.residual_limit.config import CifarResnet
 
 
@@ -92,14 +93,14 @@ def test_smoothness_of_noise_and_of_a_slow_curve():
 
 
 def test_learning_rates():
-    rates = [experiment.learning_rate(0.04, e, 180) for e in range(180)]
+    rates = [cifar.cosine(0.04, e, 180) for e in range(180)]
     assert rates[0] == 0.04 and rates[90] == pytest.approx(0.02) and 0 < rates[-1] < 1e-5
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_the_optimizer_decays_everything(adaptive):
     model = conv.build(0, 2, 16, "gelu", True, "tied")
-    sgd = experiment.optimizer(CifarResnet(depth=2, adaptive=adaptive), model)
+    sgd = cifar.optimizer(CifarResnet(depth=2, adaptive=adaptive), model)
     assert sum(p.numel() for g in sgd.param_groups for p in g["params"]) == sum(p.numel() for p in model.parameters())
     assert [g["base"] for g in sgd.param_groups] == [0.04, 0.01 if adaptive else 0.04]
     assert all(g["weight_decay"] == 5e-4 and g["momentum"] == 0.9 for g in sgd.param_groups)
@@ -123,8 +124,8 @@ def test_augmentation_is_crop_and_flip():
 
 
 def test_synthetic_images_are_the_same_every_time_and_normalised_as_cifar():
-    a, b = pictures.synthetic("train", 200), pictures.synthetic("train", 200)
-    assert a.digest == b.digest != pictures.synthetic("test", 200).digest
+    a, b = images.synthetic("train", 200), images.synthetic("train", 200)
+    assert a.digest == b.digest != images.synthetic("test", 200).digest
     assert a.pixels.shape == (200, 3, 32, 32) and set(a.labels) == set(range(10))
     x = pictures.normalise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
     np.testing.assert_allclose(x[0, :, 0, 0], [(1 - 0.4914) / 0.2023, (1 - 0.4822) / 0.1994, (1 - 0.4465) / 0.2010])

@@ -7,26 +7,38 @@ import sys
 import numpy as np
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 
 from reprod import papers
 from reprod.config import at_scale
 from reprod.errors import BadInput, Diverged
 from reprod.papers import function
 from reprod.residual_limit import config as configs
-from reprod.residual_limit import experiment
+from reprod.residual_limit import gaussian
 from reprod.run import Run
 
 SMALL = {
-    "resnet_lipschitz": {"iters": 12, "depths": (2, 16, 32, 64), "n": 30, "d": 6, "m": 8},
-    "resnet_convergence": {"iters": 12, "depths": (2, 4, 8, 16), "reference": 128, "n": 30, "d": 6, "m": 8},
-    "resnet_long_time": {"iters": 60, "record_every": 10, "n": 20, "d": 6, "m": 8, "depth": 12},
-    "cifar_resnet": {"depth": 3, "planes": 4, "subset": 96, "batch": 32, "epochs": 2, "test_subset": 30},
-}
+    "resnet_lipschitz": {"iterations": 12, "depths": (2, 16, 32, 64), "n_train": 30, "dim": 6, "width": 8},
+    "resnet_convergence": {
+        "iterations": 12, "depths": (2, 4, 8, 16), "reference": 128, "n_train": 30, "dim": 6, "width": 8,
+    },
+    "resnet_long_time": {"iterations": 60, "record_every": 10, "n_train": 20, "dim": 6, "width": 8, "depth": 12},
+    "cifar_resnet": {"depth": 3, "channels": 4, "n_train": 96, "batch_size": 32, "epochs": 2, "n_test": 30},
+}  # fmt: skip
 ARRAYS = {
     "resnet_lipschitz": {"lip_paper": 2, "lip_code": 3, "incV_max": 2, "incW_max": 2, "T": 1, "loss": 2},
     "resnet_convergence": {"dV": 2, "dW": 2, "sup": 2, "loss": 2},
     "resnet_long_time": {"V_rec": 4, "W_rec": 4, "loss": 1, "inc_max": 2},
-    "cifar_resnet": {"conv1": 2, "conv2": 2, "train_loss": 1, "test_loss": 1, "train_accuracy": 1, "test_accuracy": 1},
+    "cifar_resnet": {"conv1": 2, "conv2": 2, "conv1_start": 2},
+}
+TABLES = {
+    "resnet_lipschitz": {"slopes": ["norm", "T", "exponent", "low", "high"]},
+    "resnet_convergence": {"slopes": ["quantity", "regressor", "iteration", "exponent", "low", "high"]},
+    "resnet_long_time": {"crossings": ["level", "iteration"]},
+    "cifar_resnet": {
+        "epochs": ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"],
+        "smoothness": ["epoch", "convolution", "increment", "ratio", "autocorrelation", "moved"],
+    },
 }
 
 
@@ -66,6 +78,7 @@ def test_arrays_and_models(name):
     run = do(name)
     for array, dimensions in ARRAYS[name].items():
         assert run.arrays[array].values.ndim == dimensions and np.isfinite(run.arrays[array].values).all()
+    assert {table: list(found.frame.columns) for table, found in run.tables.items()} == TABLES[name]
     assert set(run.models) == {"model"} and run.datasets
     assert not run.failure and max(len(points) for points in run.metrics.values()) <= 101
 
@@ -80,6 +93,8 @@ def test_a_killed_run_resumes_to_the_last_bit(name):
         do(name, first)
     second = do(name, Mortal(make(name, **settings), None, first.kept))
     assert set(whole.arrays) == set(second.arrays)
+    for table, found in second.tables.items():
+        assert_frame_equal(found.frame, whole.tables[table].frame)
     for array, found in second.arrays.items():
         np.testing.assert_array_equal(found.values, whole.arrays[array].values, err_msg=array)
     weights = whole.models["model"].state_dict()
@@ -99,17 +114,18 @@ def test_several_seeds_are_the_single_ones(name):
     ("settings", "slope"), [({}, -1), ({"scaling": "paper"}, -1), ({"init": "gp"}, -1), ({"init": "iid"}, 0)]
 )
 def test_neighbouring_layers(settings, slope):
-    run = do("resnet_lipschitz", n=100, d=16, m=32, iters=20, **settings)
-    fit = run.arrays["slope_paper"].values[-1]
-    assert fit[0] == pytest.approx(slope, abs=0.1 if slope == 0 else 0.03)
+    run = do("resnet_lipschitz", n_train=100, dim=16, width=32, iterations=20, **settings)
+    found = run.tables["slopes"].frame.set_index(["norm", "T"]).exponent
+    last = run.arrays["T"].values[-1]
+    assert found["paper", last] == pytest.approx(slope, abs=0.1 if slope == 0 else 0.03)
     if not settings:
-        assert run.arrays["slope_code"].values[-1, 0] == pytest.approx(-0.5, abs=0.03)
+        assert found["code", last] == pytest.approx(-0.5, abs=0.03)
         T, paper = run.arrays["T"].values, run.arrays["lip_paper"].values
         assert T[0] == 1 and not paper[:, 0].any() and (np.diff(paper, axis=1) >= 0).all()
 
 
 def test_lip_code_is_the_script_formula():
-    run = do("resnet_lipschitz", iters=10)
+    run = do("resnet_lipschitz", iterations=10)
     T, found = run.arrays["T"].values, run.arrays["lip_code"].values
     for z, name in enumerate(("incV_max", "incW_max")):  # two layers have one increment: its largest is all of them
         wanted = np.sqrt(np.cumsum(run.arrays[name].values[0] ** 2))
@@ -118,38 +134,40 @@ def test_lip_code_is_the_script_formula():
 
 
 def test_distance_to_the_reference():
-    run = do("resnet_convergence", n=100, d=16, m=32, iters=10, reference=512, depths=(2, 16, 32, 64, 128))
+    sizes = {"n_train": 100, "dim": 16, "width": 32}
+    run = do("resnet_convergence", **sizes, iterations=10, reference=512, depths=(2, 16, 32, 64, 128))
     dV, dW, sup = (run.arrays[name].values for name in ("dV", "dW", "sup"))
     assert np.abs(dV[:2]).max() < 1e-15 and np.abs(dW[:2]).max() < 1e-15
     assert (np.diff(dV[4:], axis=1) < 0).all() and (sup[4:] >= dV[4:]).all()
-    slopes = run.arrays["slopes"].values[4:]
-    np.testing.assert_allclose(slopes[:, :, 1, 0], -1, atol=0.02)
-    assert (slopes[:, :, 0, 0] < slopes[:, :, 1, 0]).all()  # a finite reference steepens the naive slope
+    slopes = run.tables["slopes"].frame.pivot(index=["iteration", "quantity"], columns="regressor", values="exponent")
+    assert set(slopes.index.get_level_values(0)) == set(range(4, 10))
+    np.testing.assert_allclose(slopes["1/L - 1/Lref"], -1, atol=0.02)
+    assert (slopes["1/L"] < slopes["1/L - 1/Lref"]).all()  # a finite reference steepens the naive slope
 
 
 @pytest.mark.parametrize("name", ["resnet_lipschitz", "resnet_convergence"])
 def test_memory_does_not_hold_the_trajectory(name):
     """An iteration adds a few numbers for each depth, not the weights of all layers."""
     history, weights = [], 0
-    for iters in (12, 24):
-        do(name, run := Mortal(make(name, iters=iters, checkpoint_every=12)))
+    for iterations in (12, 24):
+        do(name, run := Mortal(make(name, iterations=iterations, checkpoint_every=12)))
         state = run.kept["last"][1]
         history.append(sum(values.numel() for values in state["history"].values()))
         weights = sum(tensor.numel() for tensor in state["weights"].values())
     assert (history[1] - history[0]) / 12 < 50 < weights / 100
 
 
-@pytest.mark.parametrize("iters", [2, 5, 9, 10, 50, 500])
-def test_horizons(iters):
-    T = experiment.horizons(iters)
-    assert T[0] == 1 and (np.diff(T) > 0).all() and T[-1] <= max(iters - 1, 1)
-    if iters in (50, 500):
-        assert len(T) == 10 and T[1] - T[0] == iters // 10
+@pytest.mark.parametrize("iterations", [2, 5, 9, 10, 50, 500])
+def test_horizons(iterations):
+    T = gaussian.horizons(iterations)
+    assert T[0] == 1 and (np.diff(T) > 0).all() and T[-1] <= max(iterations - 1, 1)
+    if iterations in (50, 500):
+        assert len(T) == 10 and T[1] - T[0] == iterations // 10
 
 
 def test_divergence_of_one_seed_and_of_all():
     with pytest.raises(Diverged):
-        do("resnet_lipschitz", lr=1e6)
+        do("resnet_lipschitz", learning_rate=1e6)
     many = do("resnet_lipschitz", seeds=(0, 1))
     assert not any(child.failure for child in many.children())
 
@@ -158,13 +176,13 @@ def test_divergence_of_one_seed_and_of_all():
     ("name", "settings", "word"),
     [
         ("resnet_lipschitz", {"depths": (4, 2)}, "ascending"),
-        ("resnet_lipschitz", {"sigma": "linear"}, "sigma=linear"),
-        ("resnet_lipschitz", {"kernel": "numba", "sigma": "tanh"}, "tanh"),
+        ("resnet_lipschitz", {"activation": "linear"}, "activation=linear"),
+        ("resnet_lipschitz", {"kernel": "numba", "activation": "tanh"}, "tanh"),
         ("resnet_convergence", {"reference": 16}, "reference=16"),
         ("resnet_convergence", {"drop": 12}, "drop=12"),
         ("resnet_long_time", {"entries": 7}, "entries=7"),
         ("resnet_long_time", {"record_every": 61}, "record_every=61"),
-        ("cifar_resnet", {"subset": 60_000}, "subset=60000"),
+        ("cifar_resnet", {"n_train": 60_000}, "n_train=60000"),
         ("cifar_resnet", {"init": "gp"}, "init=gp"),
     ],
 )
@@ -193,8 +211,10 @@ def test_what_does_not_matter_is_not_in_the_digest():
 
 def test_theory_experiment():
     run = do("resnet_theory", depths=(8, 16, 32))
-    passed = {name: points[-1][1] for name, points in run.metrics.items() if name.startswith("passed/")}
-    assert len(passed) >= 15 and all(passed.values()), passed
+    checks = run.tables["checks"].frame
+    assert len(checks) >= 15 and checks.passed.all(), checks[~checks.passed]
+    assert run.metrics["checks/failed"] == [(0, 0.0)] and run.metrics["checks/passed"] == [(0, len(checks))]
+    assert list(run.tables["euler"].frame.depth) == [8, 16, 32]
 
 
 def test_the_parameters_load_without_torch():

@@ -11,10 +11,7 @@ import torch
 from reprod.residual_limit import network, rates, theory
 from reprod.residual_limit.network import Descent, Law, Weights
 
-KERNELS = [
-    "torch",
-    pytest.param("numba", marks=pytest.mark.skipif(network.choose("auto", "gelu") != "numba", reason="")),
-]
+KERNELS = ["torch", "numba"]
 SIZES = {"n": 37, "d": 5, "m": 12}  # no multiples of the kernel's blocks
 
 
@@ -56,7 +53,6 @@ def test_gradients_equal_autograd(kernel, sigma, scaling):
             assert float((ours - theirs).norm() / theirs.norm()) < 1e-12
 
 
-@pytest.mark.skipif(network.choose("auto", "gelu") != "numba", reason="numba is not installed")
 @pytest.mark.parametrize(("kind", "exact", "near"), [(np.float64, 1e-15, 2e-14), (np.float32, 5e-7, 3e-6)])
 def test_compiled_normal_law(kind, exact, near):
     from scipy import special
@@ -80,7 +76,6 @@ def test_compiled_normal_law(kind, exact, near):
     assert np.isnan(out[0]) and not np.isfinite(out[1])
 
 
-@pytest.mark.skipif(network.choose("auto", "gelu") != "numba", reason="numba is not installed")
 def test_keeping_fewer_activations_changes_no_bit(monkeypatch):
     found = []
     for kept in (network.KEPT, 1, 4):
@@ -102,7 +97,6 @@ print([hash(net.V.numpy().tobytes()) for net in nets], network.increments(nets[1
 """
 
 
-@pytest.mark.skipif(network.choose("auto", "gelu") != "numba", reason="numba is not installed")
 def test_compiled_here_and_loaded_from_the_cache_have_equal_bits(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "0"}
     runs = [
@@ -115,7 +109,6 @@ def test_compiled_here_and_loaded_from_the_cache_have_equal_bits(tmp_path):
 @pytest.mark.parametrize("clip", [None, 0.05])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_both_kernels_descend_alike(dtype, clip):
-    pytest.importorskip("numba")
     results = []
     for kernel in ("torch", "numba"):
         X, Y, net = random_net(dtype=dtype)

@@ -20,7 +20,7 @@ from reprod import papers as papers_
 from reprod.config import SCALES, Config
 from reprod.errors import BadInput
 from reprod.figures.claims import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, UNDECIDED, Finding
-from reprod.figures.figure import Figure, Runs, draw, figures, gather, needs, save
+from reprod.figures.figure import Figure, Runs, draw, figures, gather, largest_scale, needs, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
@@ -147,11 +147,6 @@ def _written(out: Path) -> list[str]:
         mark.touch()  # an interrupted report is one, too
     lines = mark.read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and ".." not in Path(line).parts and not Path(line).is_absolute()]
-
-
-def largest_scale(chosen: Figure, store: Store, index: dict) -> str:
-    """The largest scale for which all runs are there; `small` where there is none."""
-    return next((scale for scale in chosen.scales if needs(chosen.runs(scale), store, index).complete), "small")
 
 
 def show(chosen: Figure, scale: str, store: Store, index: dict, folder: Path) -> Shown:
