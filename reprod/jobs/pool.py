@@ -394,6 +394,49 @@ class SlurmTask:
         return {**self.__dict__, "process": None}
 
 
+class ProjectTask(SlurmTask):
+    """The same for a checkout that is not the one that runs here (`mlflow run -v VERSION`, another folder): its own
+    entry point does the work, with its own code, for a run that MLflow made."""
+
+    def __init__(self, folder: Path, entry_point: str, words: Sequence[str], run_id: str, options: Options):
+        self.folder, self.entry_point, self.words, self.run_id = folder, entry_point, list(words), run_id
+        self.environment, self.threads = task_environment(), options.cpus
+        self.process: Any = None
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        """What to start, and in which environment: the run that MLflow made, or, requeued, what has become of it."""
+        from reprod.store import Store
+
+        begun = "reprod.config" in Store().get(self.run_id).tags
+        words = ["--resume", self.run_id] if begun else self.words
+        made = {} if begun else {"MLFLOW_RUN_ID": self.run_id}
+        environment = {**os.environ, **self.environment, "PYTHONPATH": str(self.folder), **made}
+        environment |= {"OMP_NUM_THREADS": str(self.threads)}
+        return [sys.executable, "-m", f"entrypoints.{self.entry_point}", *words], environment
+
+    def __call__(self) -> int:
+        import subprocess
+
+        os.environ.update(self.environment)
+        words, environment = self.command()
+        self.process = subprocess.Popen(words, cwd=self.folder, env=environment)
+        if status := self.process.wait():
+            raise RuntimeError(f"exit status {status}; the job's log has the reason")
+        return 0
+
+    def checkpoint(self) -> Any:
+        import subprocess
+
+        from submitit.helpers import DelayedSubmission
+
+        if self.process is not None:
+            self.process.send_signal(signal.SIGUSR2)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(80)
+        self.process = None
+        return DelayedSubmission(self)
+
+
 def _slurm_body(job: Job, parent_id: str | None, threads: int) -> None:
     import torch
 

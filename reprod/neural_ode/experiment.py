@@ -271,7 +271,9 @@ def log(config: NeuralOde, children: list[Run], history: dict[str, Any], iterati
     accuracy = history["test_accuracy"][:, iteration // config.eval_every - 1]
     for index, child in enumerate(children):
         own = {"train/loss": float(loss[index]), "train/accuracy": float(hits[index]) / config.batch_size}
-        child.log(iteration, {**own, "test/accuracy": float(accuracy[index]), **shared})
+        if iteration < config.iterations:  # at the last one, the trained network's is logged after the update
+            own["test/accuracy"] = float(accuracy[index])
+        child.log(iteration, {**own, **shared})
 
 
 def report(config: NeuralOde, child: Run, history: dict[str, Any], index: int) -> None:
