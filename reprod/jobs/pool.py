@@ -65,7 +65,7 @@ class Options:
 def read_options(launcher: str, workers: int, file: Path | None, single: Mapping[str, str]) -> Options:
     """Options from a JSON file, with single ones over it. Raises `BadInput` for an unknown name or a bad value."""
     try:
-        given: dict[str, Any] = json.loads(file.read_text()) if file else {}
+        given: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file else {}
         given |= {name: _number(text) for name, text in single.items()}
     except (OSError, ValueError) as error:
         raise BadInput(f"--slurm {file}: {error}") from error
@@ -235,7 +235,7 @@ def _still_to_do(outcome: Outcome, again: bool) -> bool | None:
 
 def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None, wait: float) -> None:
     workers = min(options.workers, len(outcomes)) or 1
-    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores() // workers)
+    threads = _threads_asked_for() or max(1, cores() // workers)
     context = _context(threads)
     environment = _passed_on()
     devices = cuda_devices() or [""]
@@ -293,6 +293,12 @@ def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None,
                 claims.release(outcome)
         if stop:
             raise Interrupted(stop[0])
+
+
+def _threads_asked_for() -> int:
+    """`OMP_NUM_THREADS`, which may be a list by level (`4,2`); 0 where it says nothing."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def _passed_on() -> dict[str, str]:
