@@ -59,6 +59,10 @@ def one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
 
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="parameters in a YAML file, as `reprod config` writes it"),
+]
 EntryPoint = Annotated[
     str, typer.Argument(help="an entry point, as `reprod list` names it", autocompletion=one_of(papers.experiments))
 ]
@@ -86,15 +90,10 @@ AnyScale = Annotated[
     ),
 ]
 FromArchive = Annotated[bool, typer.Option("--archive", help="read the archive of this checkout, not a store")]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="parameters in a YAML file, as `reprod config` writes it"),
-]
 FigureId = Annotated[str | None, typer.Option("--figure", help="one figure, as `reprod list` names it")]
 
 
 def main() -> None:
-    import sys
 
     from reprod.jobs.launch import guarded
 
@@ -145,17 +144,6 @@ def pairs(words: Sequence[str] | None) -> dict[str, str]:
     return values
 
 
-def given(
-    experiment: str, words: Sequence[str] | None, scale: str | None = None, file: Path | None = None
-) -> dict[str, str]:
-    """The parameters of a file, with those of the command line, and the scale, over them."""
-    aliases = papers.config_class(experiment).aliases
-    typed = scaled(words, scale)
-    over = {aliases.get(name, name) for name in typed}
-    from_file = from_yaml(file, experiment) if file is not None else {}
-    return {**{name: text for name, text in from_file.items() if aliases.get(name, name) not in over}, **typed}
-
-
 def scaled(words: Sequence[str] | None, scale: str | None) -> dict[str, str]:
     """The parameters, with the scale among them."""
     values = pairs(words)
@@ -180,6 +168,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(plain(value), indent=1))
 
 
+def given(experiment: str, file: Path | None, typed: dict[str, str]) -> dict[str, str]:
+    """Parameters of a file, with those of the command line over them."""
+    aliases = papers.config_class(experiment).aliases
+    over = {aliases.get(name, name) for name in typed}
+    from_file = from_yaml(file, experiment) if file is not None else {}
+    return {**{name: text for name, text in from_file.items() if aliases.get(name, name) not in over}, **typed}
+
+
 @app.command()
 def run(
     experiment: EntryPoint,
@@ -196,7 +192,7 @@ def run(
     from reprod.jobs import launch
 
     papers.known(experiment)
-    values = given(experiment, parameters, scale, config)
+    values = given(experiment, config, scaled(parameters, scale))
     if "help" in values:
         print(launch.help_text(experiment))
         return 0
@@ -293,7 +289,7 @@ def list_(as_json: Json = False, tracking_uri: Uri = None) -> int:
 
     store = Store(tracking_uri)
     index: dict[str, Any] = {}
-    listed = []
+    listed: list[dict[str, Any]] = []
     for paper in papers.papers().values():
         experiments, drawn = [], []
         for name in paper.experiments:
@@ -412,7 +408,7 @@ def sweep(
     from reprod import papers
     from reprod.jobs import sweep as sweep_
 
-    values = given(papers.known(experiment), parameters, scale, config)
+    values = given(papers.known(experiment), config, scaled(parameters, scale))
     how = options(launcher, workers, slurm, slurm_option)
     return sweep_.sweep(experiment, values, how, again, dry_run, wait * 60)
 
@@ -443,7 +439,7 @@ def reproduce(
         raise BadInput("say what: --figure fig4d, --experiment NAME, --paper NAME or --all")
     chosen = find(paper, experiment, figure)
     how = options(launcher, workers, slurm, slurm_option)
-    return reproduce_.reproduce(chosen, scale, how, out, dry_run, not no_archive, wait * 60)
+    return reproduce_.reproduce(chosen, scale, how, out, dry_run, wait * 60, not no_archive)
 
 
 @app.command()

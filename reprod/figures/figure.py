@@ -336,9 +336,9 @@ def save(chosen: Figure, runs: Runs, drawing: Drawing, folder: Path, endings: st
 def draw_all(
     chosen: Sequence[Figure], scale: str | None, store: Store, folder: Path, *, log: bool
 ) -> tuple[int, list[str]]:
-    """Draw figures into `folder`, at the largest scale of which all runs are there where `scale` says none, and keep
-    them in the store where `log`. What goes wrong with one is said, and the others are drawn all the same. (how many
-    were drawn, what went wrong)"""
+    """Draw figures into `folder`, and keep them in the store where `log`. What goes wrong with one is said, and the
+    others are drawn all the same. Without a `scale` each is drawn at its largest.
+    (how many were drawn, what went wrong)"""
     index: dict[str, dict[str, list[Record]]] = {}
     drawn, complaints = 0, []
     for each in chosen:

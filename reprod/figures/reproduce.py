@@ -21,8 +21,8 @@ def reproduce(
     options: pool.Options,
     out: Path,
     dry_run: bool,
-    archive: bool = True,
     wait: float = 600,
+    archive: bool = True,
 ) -> int:
     """Run what the figures lack, draw them, check the claims. What the archive has is taken from there, unless
     `archive` is false. 1 if something failed or is still missing."""

@@ -22,8 +22,8 @@ def sweep(
     dry_run: bool = False,
     wait: float = 600,
 ) -> int:
-    """Run the grid of `values` under one parent run; show its runs side by side. 1 if a child failed, or
-    somebody else is still at one."""
+    """Run the grid of `values` under one parent run; show its runs side by side. 1 if a child failed, or another
+    process is still at one."""
     configs = plan.grid(papers.known(experiment), values)
     idle = set.intersection(*(launch.ineffective(config, values) for config in configs))
     launch.say_ineffective(experiment, idle)
@@ -45,7 +45,7 @@ def sweep(
     note = f"Sweep of `{experiment}`: `{words}`\n\n{len(configs)} configurations, {len(made.done)} seeds there before."
     with writer.sweep(experiment, f"sweep {experiment} {words}"[:250], identity, note, made.done) as parent:
         outcomes = run_missing(made, options, wait, parent_id=parent)
-    compare.show(_lines(configs, store))
+    compare.show(_lines(configs, Store()))
     print(pool.summary(outcomes))
     print(f"parent run {parent}")
     return 0 if all(outcome.state == "finished" for outcome in outcomes) else 1

@@ -230,6 +230,10 @@ class Store:
             return restored[0]
         raise BadInput(f"the store {masked(self.uri)} has no run {run_id}")
 
+    def points(self, run_id: str, metric: str) -> list[tuple[int, int, float]]:
+        """(step, timestamp, value) of all that was logged of a metric, in no order."""
+        return [(p.step, p.timestamp, p.value) for p in self.client.get_metric_history(run_id, metric)]
+
     def parent(self, record: Record) -> Record | None:
         """The run that this one belongs to, where it is still there: it may have been deleted."""
         try:
@@ -237,10 +241,6 @@ class Store:
         except BadInput:
             return None
         return found if found is not None and found.entity.info.lifecycle_stage == "active" else None
-
-    def points(self, run_id: str, metric: str) -> list[tuple[int, int, float]]:
-        """(step, timestamp, value) of all that was logged of a metric, in no order."""
-        return [(p.step, p.timestamp, p.value) for p in self.client.get_metric_history(run_id, metric)]
 
     def search(self, experiment: str | None = None, *, extra: str = "") -> list[Record]:
         """All runs that reprod made (of one experiment), newest first, whatever MLflow experiment they lie in."""
@@ -322,12 +322,12 @@ class Store:
 
     def artifact(self, entity: Any, path: str) -> Path:
         root = self.local_root(entity)
-        if root is not None:
-            local = root / path
-            if not local.exists():
-                raise FileNotFoundError(f"run {entity.info.run_id} has no artifact {path}")
-            return local
-        return self._download(entity, path)
+        if root is None:
+            return self._download(entity, path)
+        local = root / path
+        if not local.exists():
+            raise FileNotFoundError(f"run {entity.info.run_id} has no artifact {path}")
+        return local
 
     def _local_root(self, folder: Path) -> Path:
         """MLflow stores absolute folders. After a store was moved together with its `mlruns`, they lie beside it."""

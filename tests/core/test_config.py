@@ -134,7 +134,7 @@ def test_the_parameters_of_a_run_are_a_file_that_makes_it_again(toy, tmp_path, c
     path.write_text(to_yaml(config))
     assert resolve(Toy, from_yaml(path, "toy")) == config
     path.write_text("experiment: toy\nrate: 1e-1\nsolver: dopri5\nfactors: [1, 2.5]\nstep_size: null\nshuffle: no\n")
-    given = cli.given("toy", path, ["rate=0.2"])
+    given = cli.given("toy", path, {"rate": "0.2"})
     assert resolve(Toy, given) == Toy(rate=0.2, solver="dopri5", factors=(1.0, 2.5), step_size=None, shuffle=False)
     assert launch.guarded(lambda: cli.app(["run", "toy", "--config", str(path), "--note", "for my thesis"],
                                           standalone_mode=False) or 0) == 0  # fmt: skip
