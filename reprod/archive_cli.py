@@ -62,6 +62,40 @@ def list_(
     return 0
 
 
+@app.command()
+def check(
+    paper: Annotated[str | None, typer.Option(help="runs of this paper")] = None,
+    run: Annotated[list[str] | None, typer.Option("--run", help="this run; may be repeated")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="so many runs, drawn at random")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every run")] = False,
+    under: Annotated[float | None, typer.Option(min=0, help="pass over what took longer, in seconds")] = None,
+) -> int:
+    """Execute archived runs again and compare every bit; without a choice the quickest run of every experiment."""
+    import math
+    from collections import Counter
+
+    from reprod import papers
+    from reprod.jobs import replay
+    from reprod.store.archive.store import ArchiveStore
+
+    if sum([run is not None, sample is not None, everything]) > 1:
+        raise BadInput("--run, --sample and --all: say one of them")
+    store = ArchiveStore()
+    if paper is not None and papers.known_paper(paper).name not in store.papers:
+        raise BadInput(f"there is no archive of {paper}; there are: {', '.join(store.papers)}")
+    if run is not None:
+        chosen = [store.get(run_id) for run_id in run]
+    else:
+        units = replay.units(store, [paper] if paper else store.papers)
+        chosen = units if everything else replay.sample(units, sample) if sample else replay.quickest(units)
+    counts: Counter[str] = Counter()
+    for outcome in replay.check(chosen, store, math.inf if under is None else under):
+        counts[outcome.verdict] += 1
+        print(outcome.line, flush=True)
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no runs")
+    return 1 if counts[replay.DIFFERENT] else 0
+
+
 def restore(
     paper: Annotated[str | None, typer.Option(help="the runs of this paper; default: of all")] = None,
     source: Annotated[str | None, typer.Option("--from", help="a file or URL; default: the archive here")] = None,

@@ -11,6 +11,14 @@ class BadInput(ValueError):
     """The user's mistake: named before anything is created. Exit status 2."""
 
 
+class LeftOut(BadInput):
+    """A file that an archive names with its sha256, and does not hold."""
+
+    def __init__(self, sha256: str, sentence: str):
+        self.sha256 = sha256
+        super().__init__(sentence)
+
+
 class Diverged(RuntimeError):
     """A training left the finite numbers; its last good checkpoint stays. Exit status 1."""
 

@@ -48,8 +48,8 @@ class Walks:
 
     def claims(self, runs):
         samples = [record.metrics["walk/position"] for record in runs.records]
-        yield AtLeast(name="ends", statement="it ends somewhere", source="this test", published="-", basis=our_limit("a toy"),
-                      samples=samples, bound=-1e9, paper_n=2)  # fmt: skip
+        about = {"name": "ends", "statement": "it ends somewhere", "source": "this test", "published": "-"}
+        yield AtLeast(**about, basis=our_limit("a toy"), samples=samples, bound=-1e9, paper_n=2)
 
 
 WALKS = Figure("toys.walks", "toys", "this test", ("toy",), "Where walks end.", Walks())
@@ -99,8 +99,8 @@ def content(database: str) -> dict[str, list]:
 @pytest.mark.parametrize(
     "values",
     [
-        np.array([1.5, np.nan, -0.0, np.inf, 5e-324]), np.arange(1000, dtype=np.int64) ** 3, np.zeros((0, 3), np.float32),
-        np.array(7), np.array(["word", "worte"]), np.frombuffer(b"\x01\x00\x00\x00\x00\x00\xf8\x7f" * 9, "<f8"),
+        np.array([1.5, np.nan, -0.0, np.inf, 5e-324]), np.arange(1000, dtype=np.int64) ** 3,
+        np.zeros((0, 3), np.float32), np.array(7), np.array(["word", "worte"]), np.frombuffer(b"\x01\x00\x00\x00\x00\x00\xf8\x7f" * 9, "<f8"),
         np.linspace(0, 1, 77, dtype=np.float32), np.ones((3, 5), bool), np.zeros(4, format.POINT),
     ],
     ids=lambda v: str(v.dtype)[:12] + str(v.shape),
@@ -175,8 +175,10 @@ def test_the_list_for_a_program(archive: Path, folder: Path, made: Store):
     assert [(figure["figure"], figure["scale"]) for figure in one["figures"]] == [("toys.walks", "smoke")]
 
 
-@pytest.mark.parametrize(("commit", "dirty", "says"), [("", "false", "unknown"), (COMMIT, "true", "uncommitted"),
-                                                       (COMMIT, "unknown", "nobody knows"), ("?", "false", "commit")])  # fmt: skip
+@pytest.mark.parametrize(("commit", "dirty", "says"), [
+    ("", "false", "unknown"), (COMMIT, "true", "uncommitted"), (COMMIT, "unknown", "nobody knows"),
+    ("?", "false", "commit"),
+])  # fmt: skip
 def test_a_run_of_unknown_origin_is_refused(made: Store, folder: Path, commit: str, dirty: str, says: str):
     for record in made.search():
         made.client.set_tag(record.id, "reprod.git_commit", commit)
@@ -292,7 +294,7 @@ def test_a_failure_half_way_leaves_nothing(archive: Path, other: str, monkeypatc
         insert(*arguments)
 
     monkeypatch.setattr(module, "_insert", second_fails)
-    with pytest.raises(BadInput, match="nothing was restored.*No space left"):
+    with pytest.raises(BadInput, match=r"nothing was restored.*No space left"):
         restore([Archive(archive)], other)
     after = content(other)
     assert after["runs"] == before["runs"] and after["metrics"] == before["metrics"] and after["tags"] == before["tags"]
@@ -358,7 +360,7 @@ def headless(index, files):
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    (slip, "outside the folder"), (slip_id, "not safe"), (newer, "newer than this reprod reads"), (lacking, "not in it"),
+    (slip, "outside the folder"), (slip_id, "not safe"), (newer, "newer than this reprod"), (lacking, "not in it"),
     (swapped, "sha256 is another"), (stranger, "evil"), (headless, "not what it must be"),
 ])  # fmt: skip
 def test_a_bad_archive_is_one_sentence_and_the_store_is_as_it_was(archive, other, change, says, capsys):
@@ -411,3 +413,57 @@ def test_a_diverged_seed_is_archived_with_its_reason(toy, monkeypatch, folder):
     list(archiving.add([diverging], "smoke", Watched(), folder))
     runs = gather(diverging, "smoke", ArchiveStore(folder))
     assert len(runs.records) == 1 and "left the finite numbers" in runs.failed[0]
+
+
+# -- executing again --------------------------------------------------------------------------------------------------
+
+
+def test_archived_runs_are_executed_again_and_compared(archive: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    from reprod.jobs import replay
+
+    store = ArchiveStore()
+    (outcome,) = replay.check(replay.quickest(replay.units(store, ["toys"])), store)
+    assert outcome.verdict == replay.EQUAL and outcome.record.seed is None, "both seeds, as one batch"
+    monkeypatch.setattr("tests.core.toy.stream", lambda seed, name: np.random.default_rng(seed + 1))
+    assert cli.app(["archive", "check"], standalone_mode=False) == 1
+    said = capsys.readouterr().out
+    assert "different: toy" in said and "1 different" in said
+    (outcome,) = replay.check(replay.units(store, ["toys"]), store, under=0)
+    assert outcome.verdict == replay.UNCHECKED
+
+
+def test_a_small_difference_on_another_processor_is_named(archive: Path, monkeypatch: pytest.MonkeyPatch):
+    from reprod.jobs import replay
+
+    import tests.core.toy
+
+    monkeypatch.setattr("reprod.store.provenance._cpu", lambda: "another processor")
+    store, walk = ArchiveStore(), tests.core.toy.walk
+
+    def rounded(config, run):
+        walk(config, run)
+        for child in run.children():
+            child.arrays["path"].values[-1] *= 1 + factor
+
+    monkeypatch.setattr("tests.core.toy.walk", rounded)
+    for factor, verdict in ((1e-7, replay.NEAR), (1e-2, replay.DIFFERENT)):
+        (outcome,) = replay.check(replay.units(store, ["toys"]), store)
+        assert outcome.verdict == verdict and "array path" in outcome.about
+
+
+def test_an_array_that_was_left_out_is_compared_by_its_sum(made: Store, folder: Path, monkeypatch):
+    from reprod.jobs import replay
+
+    monkeypatch.setattr(format, "LARGEST", 10)
+    monkeypatch.setattr(Walks, "draw", lambda self, runs: Drawing(*_blank()))
+    added(folder)
+    store = ArchiveStore()
+    assert any("arrays/path.npy" in record.entity.run["left_out"] for record in store.search())
+    assert [outcome.verdict for outcome in replay.check(replay.units(store, ["toys"]), store)] == [replay.EQUAL]
+
+
+def _blank():
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    return plt.figure(), pd.DataFrame()

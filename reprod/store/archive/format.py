@@ -238,14 +238,13 @@ def needed(runs: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def write(
-    path: Path, index: Mapping[str, Any], members: Mapping[str, Callable[[], tuple[str, bytes]]], crate: Mapping | None
+    path: Path, index: Mapping[str, Any], members: Mapping[str, Callable[[], tuple[str, bytes]]], crate: Mapping[str, Any]
 ) -> None:
     """Write an archive. `members` gives each needed file by its sha256."""
 
     def compose(file: Any) -> None:
         with zipfile.ZipFile(file, "w") as made:
-            if crate is not None:
-                _put(made, CRATE, _json(crate), zipfile.ZIP_DEFLATED)
+            _put(made, CRATE, _json(crate), zipfile.ZIP_DEFLATED)
             _put(made, INDEX, _json(index), zipfile.ZIP_DEFLATED)
             for digest in sorted(members):
                 _put(made, *members[digest](), zipfile.ZIP_STORED)

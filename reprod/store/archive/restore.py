@@ -246,7 +246,8 @@ def _into_server(store: Store, _: None, wanted: Sequence[Wanted]) -> None:
     """By MLflow's interface. The tag with the old id comes last; after a failure what was made is deleted."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-    client, made = store.client, {}
+    client = store.client
+    made: dict[str, str] = {}  # new ids by archived ones
     places = {run["place"]: experiment_id(client, run["place"]) for _, run in wanted}
     try:
         for archive, run in wanted:

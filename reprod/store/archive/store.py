@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reprod import papers, project
-from reprod.errors import BadInput
+from reprod.errors import BadInput, LeftOut
 from reprod.store.archive.format import Archive
 from reprod.store.files import write_whole
 from reprod.store.reader import Record, Store, sha256_of
@@ -90,7 +90,7 @@ class ArchiveStore(Store):
             raise BadInput(f"there is no archive in {self.where}: `reprod archive add --paper NAME` makes one")
 
     @property
-    def client(self) -> Any:
+    def client(self) -> Any:  # type: ignore[override]
         raise BadInput(f"{self.uri} is an archive: it can be read, but it is no store to write to")
 
     def archive(self, paper: str) -> Archive | None:
@@ -161,9 +161,10 @@ class ArchiveStore(Store):
             if path in run["left_out"]:
                 left = run["left_out"][path]
                 about = " x ".join(map(str, left.get("shape", ()))) or f"{left['size']:,} bytes"
-                raise BadInput(
+                raise LeftOut(
+                    left["sha256"],
                     f"run {run['id']} ({run['name']}): {path} ({about}) is left out of the archive for its size; "
-                    f"`{run['command']}` makes it again"
+                    f"`{run['command']}` makes it again",
                 )
             raise FileNotFoundError(f"run {run['id']} has no artifact {path} in the archive")
         place = project.cache_dir() / "archive" / run["id"]

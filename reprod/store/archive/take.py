@@ -128,7 +128,8 @@ class Draft:
             "runs": [self.runs[run_id] for run_id in sorted(self.runs)],
         }  # fmt: skip
         before = path.read_bytes() if path.exists() else b""
-        format.write(path, index, self.members, crate.describe(index))
+        named = {digest: (member()[0], self.sizes[digest]) for digest, member in self.members.items()}
+        format.write(path, index, self.members, crate.describe(index, named))
         return path.read_bytes() != before
 
 
