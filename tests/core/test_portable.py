@@ -94,6 +94,18 @@ def test_more_workers_than_gpus_share_them_and_without_gpus_nothing_is_set(toy, 
     assert seen("", 1) == [""]
 
 
+@pytest.mark.parametrize(
+    ("status", "state", "reason"),
+    [(0, "finished", ""), (-9, "stopped", "stopped by SIGKILL"), (143, "stopped", "stopped by SIGTERM"),
+     (2, "failed", "no output"), (255, "failed", "no output")],
+)  # fmt: skip
+def test_what_became_of_a_worker(toy, status, state, reason):
+    """255 is what is left when the server that forked a worker was killed, and no signal."""
+    outcome = pool.Outcome(Job(toy.Toy()))
+    pool._settle(outcome, status)
+    assert (outcome.state, outcome.reason) == (state, reason)
+
+
 def test_a_slurm_task_asks_for_its_gpus(tmp_path, monkeypatch):
     submitit = pytest.importorskip("submitit")
     monkeypatch.setattr("shutil.which", lambda name, *a, **k: f"/usr/bin/{name}")
