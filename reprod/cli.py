@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,6 +57,10 @@ def one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
 
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="parameters in a YAML file, as `reprod config` writes it"),
+]
 EntryPoint = Annotated[
     str, typer.Argument(help="an entry point, as `reprod list` names it", autocompletion=one_of(papers.experiments))
 ]
@@ -87,7 +92,6 @@ FigureId = Annotated[str | None, typer.Option("--figure", help="one figure, as `
 
 
 def main() -> None:
-    import sys
 
     from reprod.jobs.launch import guarded
 
@@ -95,6 +99,8 @@ def main() -> None:
         status = app(standalone_mode=False)
         return status if isinstance(status, int) else 0
 
+    if "--upgrade" in sys.argv[1:]:  # understood behind the command, too
+        sys.argv = [sys.argv[0], "--upgrade", *(word for word in sys.argv[1:] if word != "--upgrade")]
     try:
         sys.exit(guarded(command))
     except typer.Abort:
@@ -108,11 +114,17 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def first(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print it and exit")] = False
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print it and exit")] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="let this MLflow change the tables of a store of an older one, for good")
+    ] = False,
 ) -> int:
     if version:
         print(f"reprod {__version__}")
         raise typer.Exit
+    if upgrade:
+        os.environ["REPROD_UPGRADE"] = "1"
     if context.invoked_subcommand is None:
         print(FIRST.format(version=__version__))
     return 0
@@ -154,11 +166,24 @@ def print_json(value: Any) -> None:
     print(json.dumps(plain(value), indent=1))
 
 
+def given(experiment: str, file: Path | None, typed: dict[str, str]) -> dict[str, str]:
+    """Parameters of a file, with those of the command line over them."""
+    from reprod import papers
+    from reprod.config import from_yaml
+
+    aliases = papers.config_class(experiment).aliases
+    over = {aliases.get(name, name) for name in typed}
+    from_file = from_yaml(file, experiment) if file is not None else {}
+    return {**{name: text for name, text in from_file.items() if aliases.get(name, name) not in over}, **typed}
+
+
 @app.command()
 def run(
     experiment: EntryPoint,
     parameters: Parameters = None,
     scale: ScaleToo = None,
+    config: ConfigFile = None,
+    note: Annotated[str, typer.Option(help="a comment, kept with the run")] = "",
     env_manager: Annotated[
         str | None, typer.Option(help="local, conda, uv or virtualenv; default: what is here")
     ] = None,
@@ -168,11 +193,11 @@ def run(
     from reprod.jobs import launch
 
     papers.known(experiment)
-    values = scaled(parameters, scale)
+    values = given(experiment, config, scaled(parameters, scale))
     if "help" in values:
         print(launch.help_text(experiment))
         return 0
-    return launch.run_project(experiment, values, env_manager)
+    return launch.run_project(experiment, values, env_manager, note)
 
 
 @app.command()
@@ -212,6 +237,25 @@ def resume(
 
 
 @app.command()
+def config(
+    run_id: Annotated[str, typer.Argument(help="any run")],
+    out: Annotated[Path | None, typer.Option(help="write the file here")] = None,
+    tracking_uri: Uri = None,
+) -> int:
+    """Show the parameters of a run as a YAML file that `reprod run --config` reads."""
+    from reprod.config import to_yaml
+    from reprod.project import writable
+    from reprod.store import Store
+
+    text = to_yaml(Store(tracking_uri).get(run_id).config)
+    if out is None:
+        print(text, end="")
+    else:
+        (writable(out.parent, "--out") / out.name).write_text(text, encoding="utf-8")
+    return 0
+
+
+@app.command()
 def figures(
     experiment: Experiment = None,
     paper: Paper = None,
@@ -223,9 +267,9 @@ def figures(
     tracking_uri: Uri = None,
 ) -> int:
     """Rebuild figures from the runs in the store, or in the archive, and from nothing else."""
+    from reprod.figures.figure import draw_all
     from reprod.figures.figure import figures as find
-    from reprod.figures.figure import gather, largest_scale, write
-    from reprod.figures.figure import log as log_
+    from reprod.project import writable
 
     store = reading(archive, tracking_uri)
     if archive and log:
@@ -233,24 +277,11 @@ def figures(
     if scale is not None:
         scale_known(scale)
     chosen = find(paper, experiment, figure)
-    index: dict[str, Any] = {}
-    lacking = []
-    for each in chosen:
-        try:
-            at = scale or (largest_scale(each, store, index) if archive else "paper")
-            runs = gather(each, at, store, index)
-            paths = write(each, runs, out)
-        except BadInput as error:
-            lacking.append(str(error))
-            continue
-        if log:
-            log_(each, runs, paths, store)
-        print(f"{each.id}: {', '.join(str(path) for path in paths)}")
-    for complaint in lacking:
-        print(complaint)
-    if lacking:
-        print(f"{len(chosen) - len(lacking)} of {len(chosen)} figures rebuilt, {len(lacking)} lack runs")
-    return 2 if len(lacking) == len(chosen) else 1 if lacking else 0
+    writable(out, "--out")
+    drawn, complaints = draw_all(chosen, scale or (None if archive else "paper"), store, out, log=log)
+    if drawn < len(chosen):
+        print(f"{drawn} of {len(chosen)} figures rebuilt, {len(chosen) - drawn} could not be")
+    return 2 if not drawn else 1 if complaints else 0
 
 
 @app.command(name="list")
@@ -301,6 +332,7 @@ def load(
     tracking_uri: Uri = None,
 ) -> int:
     """Rebuild a run's trained model from its weights (no pickle), and show what it is."""
+    from reprod.project import writable
     from reprod.store import Store
 
     record = Store(tracking_uri).get(run_id)
@@ -311,7 +343,7 @@ def load(
     if out is not None:
         import torch
 
-        torch.save(model.state_dict(), out)
+        torch.save(model.state_dict(), writable(out.parent, "--out") / out.name)
         print(f"weights saved to {out}")
     return 0
 
@@ -321,7 +353,7 @@ def data(
     name: Annotated[str, typer.Argument(help="cifar10 or mnist")],
     data_dir: Annotated[str, typer.Option(help="where; default: $REPROD_DATA, else ~/.cache/reprod/data")] = "auto",
 ) -> int:
-    """Download a data set, or check the files that are there."""
+    """Check every byte of a data set; download what is missing or damaged."""
     from reprod.data import folder, images
     from reprod.errors import nearest
 
@@ -329,7 +361,7 @@ def data(
         raise BadInput(
             f"there is no data set {name!r}{nearest(name, images.NAMES)} There are: {', '.join(images.NAMES)}"
         )
-    images.ensure(name, data_dir)
+    images.ensure(name, data_dir, repair=True)
     for split in ("train", "test"):
         found = images.load(name, split, data_dir)
         print(f"{name} {split}: {len(found)} images of {found.pixels.shape[1:]}, sha256 {found.digest}")
@@ -346,6 +378,7 @@ def doctor(tracking_uri: Uri = None) -> int:
 
 
 Launcher = Annotated[str, typer.Option(help="local (worker processes) or slurm (a job array)")]
+Wait = Annotated[float, typer.Option(min=0, help="minutes to wait for runs that others are at")]
 Workers = Annotated[int, typer.Option(min=1, help="runs at once")]
 SlurmFile = Annotated[
     Path | None, typer.Option("--slurm", help="JSON of time_minutes, mem_gb, cpus, gpus, partition, ... for Slurm")
@@ -366,8 +399,10 @@ def sweep(
     experiment: EntryPoint,
     parameters: Parameters = None,
     scale: ScaleToo = None,
+    config: ConfigFile = None,
     workers: Workers = 1,
     launcher: Launcher = "local",
+    wait: Wait = 10,
     again: Annotated[bool, typer.Option("--again", help="run also what is finished")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan only")] = False,
     slurm: SlurmFile = None,
@@ -375,10 +410,12 @@ def sweep(
     tracking_uri: Uri = None,
 ) -> int:
     """Run all combinations of parameters: `-P tol=0.1,0.01 -P seeds=0-4`. Started again, it runs what is left."""
+    from reprod import papers
     from reprod.jobs import sweep as sweep_
 
-    values = scaled(parameters, scale)
-    return sweep_.sweep(experiment, values, options(launcher, workers, slurm, slurm_option), again, dry_run)
+    values = given(papers.known(experiment), config, scaled(parameters, scale))
+    how = options(launcher, workers, slurm, slurm_option)
+    return sweep_.sweep(experiment, values, how, again, dry_run, wait * 60)
 
 
 @app.command()
@@ -390,6 +427,7 @@ def reproduce(
     scale: Scale = "paper",
     workers: Workers = 1,
     launcher: Launcher = "local",
+    wait: Wait = 10,
     out: Annotated[Path, typer.Option(help="folder for the figures")] = Path("figures"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan only")] = False,
     no_archive: Annotated[bool, typer.Option("--no-archive", help="run also what the archive holds")] = False,
@@ -405,9 +443,8 @@ def reproduce(
     if not (everything or experiment or paper or figure):
         raise BadInput("say what: --figure fig4d, --experiment NAME, --paper NAME or --all")
     chosen = find(paper, experiment, figure)
-    return reproduce_.reproduce(
-        chosen, scale, options(launcher, workers, slurm, slurm_option), out, dry_run, not no_archive
-    )
+    how = options(launcher, workers, slurm, slurm_option)
+    return reproduce_.reproduce(chosen, scale, how, out, dry_run, wait * 60, not no_archive)
 
 
 @app.command()
@@ -460,6 +497,9 @@ def report(
 @app.command()
 def status(
     repair: Annotated[bool, typer.Option("--repair", help="settle the dead runs as KILLED")] = False,
+    dead: Annotated[
+        list[str] | None, typer.Option("--dead", metavar="RUN_ID", help="a run of which you know that it is dead")
+    ] = None,
     all_runs: Annotated[bool, typer.Option("--all", help="list the finished ones, too")] = False,
     as_json: Json = False,
     tracking_uri: Uri = None,
@@ -471,19 +511,20 @@ def status(
     from reprod.store import Store
 
     store = Store(tracking_uri)
+    for run_id in dead or ():
+        print(f"dead      {run_id}  {housekeeping.declare_dead(store, run_id)}  now KILLED", file=sys.stderr)
     rows = []
-    for record in store.search():
+    for record in (*store.search(), *store.sweeps()):
         state, about = housekeeping.state(record)
         if state == "dead" and repair:
             housekeeping.repair(store, record)
             state, about = "repaired", f"now KILLED; `reprod resume {record.parent_id or record.id}` continues it"
         rows.append({"state": state, "run": record.id, "name": record.name, "about": about})
     for run_id in housekeeping.orphans(store):
-        state = "orphan"
+        state, about = "orphan", "made by `mlflow run`, which never started it (or is starting it now)"
         if repair:
             housekeeping.repair_orphan(store, run_id)
-            state = "repaired"
-        about = "made by `mlflow run`, which never started it (or is starting it now)"
+            state, about = "repaired", "made by `mlflow run`, never started; now FAILED"
         rows.append({"state": state, "run": run_id, "name": "", "about": about})
     shown = [row for row in rows if row["state"] != "finished" or all_runs]
     if as_json:
@@ -493,6 +534,11 @@ def status(
         print(f"{row['state']:<9} {row['run']}  {row['name']}  {row['about']}")
     counts = Counter(row["state"] for row in rows)
     print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no runs")
+    if waiting := store.undelivered:
+        total = sum(waiting.values())
+        print(f"{total} messages of {len(waiting)} runs are kept on this machine: `reprod sync` delivers them")
+    if counts["dead"] or counts["orphan"]:
+        print("`reprod status --repair` settles what is dead or orphaned; --dead RUN_ID what you know to be dead")
     return 0
 
 
@@ -521,7 +567,7 @@ def verify(run_id: str, tracking_uri: Uri = None) -> int:
 
     deviations, environment = housekeeping.verify(Store(tracking_uri), run_id)
     for d in deviations:
-        print(f"{'equal' if d.equal else f'{d.largest:.3g}':>10}  {d.name} ({d.points} values)")
+        print(f"{'equal' if d.equal else f'{d.largest:.3g}':>10}  {d.name} ({d.about or f'{d.points} values'})")
     for what, name, then, now in environment:
         print(f"{what} differs: {name}: {then} then, {now} now")
     bad = [d for d in deviations if not d.equal]
@@ -537,20 +583,27 @@ def export(
     tracking_uri: Uri = None,
 ) -> int:
     """Copy runs and their artifacts into a store that opens after being moved to another machine."""
+    import shlex
+
     from reprod.store import Store
     from reprod.store import export as export_
+    from reprod.store.connection import uri_of
 
     if paper is not None:
         papers.known_paper(paper)
     store = Store(tracking_uri)
     records = store.search(papers.known(experiment) if experiment else None)
     chosen = [record for record in records if paper is None or record.tags.get("reprod.paper") == paper]
-    count, passed = export_.export(store, chosen, out)
+    shown = {name for record in chosen for name in record.tags.get("reprod.figures", "").split(", ")}
+    chosen += [figure for figure in store.drawn(paper) if experiment is None or figure.name in shown]
+    lacking: list[str] = []
+    count, passed = export_.export(store, chosen, out, lacking)
     print(
-        f"{count} runs copied to {out}{f', {passed} were there' if passed else ''}: "
-        f"`cd {out} && mlflow ui`, or --tracking-uri sqlite:///{out}/mlflow.db"
+        f"{count} runs copied to {out}{f', {passed} were there' if passed else ''}"
+        f"{f', {len(lacking)} of them not whole' if lacking else ''}: "
+        f"`cd {shlex.quote(str(out))} && mlflow ui`, or --tracking-uri {shlex.quote(uri_of(out / 'mlflow.db'))}"
     )
-    return 0
+    return 1 if lacking else 0
 
 
 @app.command()
