@@ -298,9 +298,9 @@ def list_(as_json: Json = False, tracking_uri: Uri = None) -> int:
             index[name] = store.by_digest(name)
             records = [r for same in index[name].values() for r in same]
             counts = {s: sum(r.status == s for r in records) for s in ("FINISHED", "RUNNING", "FAILED", "KILLED")}
-            held = {status.lower(): count for status, count in counts.items() if count}
+            there = {status.lower(): count for status, count in counts.items() if count}
             about = (papers.config_class(name).__doc__ or "").strip().splitlines()[0]
-            experiments.append({"name": name, "about": about, "runs": held})
+            experiments.append({"name": name, "about": about, "runs": there})
         for each in find(paper.name):
             states = {}
             for scale in each.scales:

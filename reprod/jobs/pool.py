@@ -311,9 +311,8 @@ def _settle(outcome: Outcome, status: int) -> None:
     outcome.ended = time.monotonic()
     if status == 0:
         outcome.state = "finished"
-    elif status < 0 or status > 128:
-        outcome.state = "stopped"
-        outcome.reason = f"stopped by {signal.Signals(-status if status < 0 else status - 128).name}"
+    elif (number := -status if status < 0 else status - 128) in list(signal.Signals):
+        outcome.state, outcome.reason = "stopped", f"stopped by {signal.Signals(number).name}"
     else:
         outcome.state, outcome.reason = "failed", _last_words(outcome.log)
 
