@@ -10,6 +10,7 @@ from reprod.figures.check import check, show
 from reprod.figures.figure import Figure, gather, log, write
 from reprod.jobs import plan, pool
 from reprod.jobs.sweep import counts, settled_plan
+from reprod.jobs.times import Times, device_here, spoken, wants_gpu
 from reprod.store import Store
 from reprod.store.archive.restore import restore
 from reprod.store.archive.store import ArchiveStore, archives
@@ -53,16 +54,14 @@ def reproduce(
 
 
 def _show_plan(made: plan.Plan, store: Store, options: pool.Options) -> None:
-    index = plan.Index()
-    guesses = [plan.estimate(job, store, index) for job in made.jobs]
+    times = Times(store)
+    guesses = [times.estimate(job.config) for job in made.jobs]
     for job, guess in zip(made.jobs, guesses, strict=True):
-        how_long = f"about {_minutes(guess)}" if guess is not None else "time unknown"
-        print(f"  {job.config.command()}  ({'resume ' + job.resume + ', ' if job.resume else ''}{how_long})")
+        how_long = f"about {spoken(guess)}" if guess is not None else "time unknown"
+        gpu = ", needs a GPU" if wants_gpu(job.config) and device_here(job.config) == "cpu" else ""
+        print(f"  {job.config.command()}  ({f'resume {job.resume}, ' if job.resume else ''}{how_long}{gpu})")
     known = [guess for guess in guesses if guess is not None]
-    if known:
-        rest = f", and {len(guesses) - len(known)} jobs of unknown length" if len(known) < len(guesses) else ""
-        print(f"  about {_minutes(sum(known) / options.workers)} with {options.workers} workers{rest}")
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    if made.jobs:
+        rest = f"{len(guesses) - len(known)} jobs of unknown length" if len(known) < len(guesses) else ""
+        total = f"about {spoken(sum(known) / options.workers)} with {options.workers} workers" if known else ""
+        print(f"  {' and '.join(filter(None, [total, rest]))}")

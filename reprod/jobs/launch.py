@@ -85,7 +85,17 @@ def _pairs(name: str, words: Sequence[str]) -> dict[str, str]:
 def _run(name: str, values: Mapping[str, str]) -> int:
     if run_id := values.get("resume"):
         return resume(run_id, entry=name)
-    return execute(resolve(papers.config_class(name), values))
+    config = resolve(papers.config_class(name), values)
+    _say_how_long(config)
+    return execute(config)
+
+
+def _say_how_long(config: Config) -> None:
+    from reprod.jobs.times import Times, warning
+    from reprod.store import Store
+
+    if words := warning(config, Times(Store())):
+        print(f"reprod: {words}", file=sys.stderr, flush=True)
 
 
 def execute(config: Config, *, resume: str | None = None, parent_id: str | None = None) -> int:

@@ -170,6 +170,12 @@ class Images(NeuralOde):
         },
     }  # fmt: skip
 
+    def work(self) -> float:
+        """Images through the field, three times for a gradient, by the products and the memory of its convolutions."""
+        trained = 3.0 * self.batch_size * self.iterations
+        tested = self.iterations / self.eval_every * (self.n_test or 10_000)
+        return (trained + tested) * self.channels * (self.channels + 40)
+
     def check(self) -> None:
         super().check()
         if self.n_train is not None and self.batch_size > self.n_train:

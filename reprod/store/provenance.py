@@ -33,7 +33,7 @@ def provenance(config: Config) -> dict[str, str]:
         "reprod.lock": project.lock_digest(),
         "reprod.device": _device(config.device),
         "reprod.host": platform.node(),
-        "reprod.cpu": _cpu(),
+        "reprod.cpu": cpu(),
         "reprod.threads": str(_threads()),
         "reprod.python": platform.python_version(),
         "reprod.packages": json.dumps(_packages()),
@@ -63,7 +63,7 @@ def _device(device: str) -> str:
     return torch.cuda.get_device_name(torch.device("cuda" if device == "auto" else device))
 
 
-def _cpu() -> str:
+def cpu() -> str:
     return f"{_cpu_name() or platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 

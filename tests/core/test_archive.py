@@ -426,9 +426,8 @@ def test_archived_runs_are_executed_again_and_compared(archive: Path, monkeypatc
 
 
 def test_a_small_difference_on_another_processor_is_named(archive: Path, monkeypatch: pytest.MonkeyPatch):
-    from reprod.jobs import replay
-
     import tests.core.toy
+    from reprod.jobs import replay
 
     monkeypatch.setattr("reprod.store.provenance._cpu", lambda: "another processor")
     store, walk = ArchiveStore(), tests.core.toy.walk

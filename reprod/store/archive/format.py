@@ -238,7 +238,10 @@ def needed(runs: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def write(
-    path: Path, index: Mapping[str, Any], members: Mapping[str, Callable[[], tuple[str, bytes]]], crate: Mapping[str, Any]
+    path: Path,
+    index: Mapping[str, Any],
+    members: Mapping[str, Callable[[], tuple[str, bytes]]],
+    crate: Mapping[str, Any],
 ) -> None:
     """Write an archive. `members` gives each needed file by its sha256."""
 

@@ -102,6 +102,11 @@ class ArchiveStore(Store):
     def papers(self) -> list[str]:
         return list(self._paths)
 
+    def machines(self, paper: str) -> dict[str, float]:
+        """By processor: `reprod.machine.calibration` there."""
+        archive = self.archive(paper)
+        return archive.index["machines"] if archive else {}
+
     @property
     def all(self) -> Iterator[Archive]:
         for paper in self._paths:
