@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,8 @@ def content(database: str) -> dict[str, list]:
     "values",
     [
         np.array([1.5, np.nan, -0.0, np.inf, 5e-324]), np.arange(1000, dtype=np.int64) ** 3,
-        np.zeros((0, 3), np.float32), np.array(7), np.array(["word", "worte"]), np.frombuffer(b"\x01\x00\x00\x00\x00\x00\xf8\x7f" * 9, "<f8"),
+        np.zeros((0, 3), np.float32), np.array(7), np.array(["word", "worte"]),
+        np.frombuffer(b"\x01\x00\x00\x00\x00\x00\xf8\x7f" * 9, "<f8"),
         np.linspace(0, 1, 77, dtype=np.float32), np.ones((3, 5), bool), np.zeros(4, format.POINT),
     ],
     ids=lambda v: str(v.dtype)[:12] + str(v.shape),
@@ -429,16 +431,16 @@ def test_a_small_difference_on_another_processor_is_named(archive: Path, monkeyp
     import tests.core.toy
     from reprod.jobs import replay
 
-    monkeypatch.setattr("reprod.store.provenance._cpu", lambda: "another processor")
+    monkeypatch.setattr("reprod.store.provenance.cpu", lambda: "another processor")
     store, walk = ArchiveStore(), tests.core.toy.walk
 
-    def rounded(config, run):
+    def rounded(factor, config, run):
         walk(config, run)
         for child in run.children():
             child.arrays["path"].values[-1] *= 1 + factor
 
-    monkeypatch.setattr("tests.core.toy.walk", rounded)
     for factor, verdict in ((1e-7, replay.NEAR), (1e-2, replay.DIFFERENT)):
+        monkeypatch.setattr("tests.core.toy.walk", partial(rounded, factor))
         (outcome,) = replay.check(replay.units(store, ["toys"]), store)
         assert outcome.verdict == verdict and "array path" in outcome.about
 
