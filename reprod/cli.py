@@ -3,38 +3,95 @@ MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from reprod import archive_cli
-from reprod.config import scale_known
+from reprod import __version__, archive_cli, papers
+from reprod.config import SCALES, scale_known
 from reprod.errors import BadInput
 
 app = typer.Typer(
     help="Re-run the experiments of five papers on the dynamics of deep learning; rebuild every figure from the store.",
-    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False,
+    rich_markup_mode=None, pretty_exceptions_enable=False,
 )  # fmt: skip
 
 app.add_typer(archive_cli.app, name="archive")
 app.command()(archive_cli.restore)
 
-Parameters = Annotated[list[str] | None, typer.Option("-P", metavar="NAME=VALUE", help="a parameter; may be repeated")]
-Uri = Annotated[str | None, typer.Option(help="the store; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")]
-Scale = Annotated[str, typer.Option(help="paper, small or smoke")]
-Paper = Annotated[str | None, typer.Option(help="all figures of this paper")]
-Experiment = Annotated[str | None, typer.Option(help="all figures of this experiment")]
+FIRST = """\
+reprod {version}: five papers on the dynamics of deep learning, re-run, tracked in MLflow and redrawn
+
+  reprod list                                      the experiments and figures, and what the store holds of each
+  reprod run sphere_ode --scale smoke              run an experiment (here in seconds; -P help= shows its parameters)
+  reprod runs sphere_ode                           its runs side by side
+  reprod reproduce --figure fig4a --scale small    run what a figure lacks, draw it, check its claims
+  reprod report                                    all figures and claims as a web site
+
+reprod --help shows every command, reprod doctor what this machine has and lacks."""
+
+
+def use(uri: str | None) -> str | None:
+    """Make the store of --tracking-uri the current one, also for what the command starts."""
+    if uri is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+    return uri
+
+
+def complete_parameter(incomplete: str) -> list[str]:
+    """`to` -> `tol=`, of the experiment that was typed before: the context does not have it, the shell's words do."""
+    typed = " ".join(os.environ.get(name, "") for name in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")).split()
+    known = [dataclasses.fields(papers.config_class(word)) for word in typed if word in papers.experiments()]
+    return [f"{field.name}=" for field in (known or [()])[0] if field.name.startswith(incomplete)]
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """A completion for the shell."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="parameters in a YAML file, as `reprod config` writes it"),
+]
+EntryPoint = Annotated[
+    str, typer.Argument(help="an entry point, as `reprod list` names it", autocompletion=one_of(papers.experiments))
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("-P", metavar="NAME=VALUE", help="a parameter; may be repeated", autocompletion=complete_parameter),
+]
+Uri = Annotated[
+    str | None, typer.Option(help="the store; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db", callback=use)
+]
+Scale = Annotated[str, typer.Option(help="paper, medium, small or smoke", autocompletion=one_of(lambda: SCALES))]
+ScaleToo = Annotated[
+    str | None, typer.Option("--scale", help="the same as -P scale=...", autocompletion=one_of(lambda: SCALES))
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there")]
+Paper = Annotated[str | None, typer.Option(help="all figures of this paper", autocompletion=one_of(papers.papers))]
+Experiment = Annotated[
+    str | None, typer.Option(help="all figures of this experiment", autocompletion=one_of(papers.experiments))
+]
 AnyScale = Annotated[
-    str | None, typer.Option(help="default: paper; with --archive the largest of which all runs are there")
+    str | None,
+    typer.Option(
+        help="default: paper; with --archive the largest of which all runs are there",
+        autocompletion=one_of(lambda: SCALES),
+    ),
 ]
 FromArchive = Annotated[bool, typer.Option("--archive", help="read the archive of this checkout, not a store")]
 FigureId = Annotated[str | None, typer.Option("--figure", help="one figure, as `reprod list` names it")]
 
 
 def main() -> None:
-    import sys
 
     from reprod.jobs.launch import guarded
 
@@ -42,6 +99,8 @@ def main() -> None:
         status = app(standalone_mode=False)
         return status if isinstance(status, int) else 0
 
+    if "--upgrade" in sys.argv[1:]:  # understood behind the command, too
+        sys.argv = [sys.argv[0], "--upgrade", *(word for word in sys.argv[1:] if word != "--upgrade")]
     try:
         sys.exit(guarded(command))
     except typer.Abort:
@@ -51,6 +110,18 @@ def main() -> None:
             print(f"reprod: {error.format_message()}", file=sys.stderr)
             sys.exit(2)
         raise
+
+
+@app.callback(invoke_without_command=True)
+def first(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print it and exit")] = False
+) -> int:
+    if version:
+        print(f"reprod {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(FIRST.format(version=__version__))
+    return 0
 
 
 def pairs(words: Sequence[str] | None) -> dict[str, str]:
@@ -65,32 +136,127 @@ def pairs(words: Sequence[str] | None) -> dict[str, str]:
     return values
 
 
+def scaled(words: Sequence[str] | None, scale: str | None) -> dict[str, str]:
+    """The parameters, with the scale among them."""
+    values = pairs(words)
+    if scale is None:
+        return values
+    scale_known(scale)
+    if values.get("scale", scale) != scale:
+        raise BadInput(f"--scale {scale} and -P scale={values['scale']}: say one of them")
+    return {"scale": scale, **values}
+
+
+def print_json(value: Any) -> None:
+    """Numbers that are not finite become null."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: plain(inner) for name, inner in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [plain(inner) for inner in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    print(json.dumps(plain(value), indent=1))
+
+
+def given(experiment: str, file: Path | None, typed: dict[str, str]) -> dict[str, str]:
+    """Parameters of a file, with those of the command line over them."""
+    from reprod import papers
+    from reprod.config import from_yaml
+
+    aliases = papers.config_class(experiment).aliases
+    over = {aliases.get(name, name) for name in typed}
+    from_file = from_yaml(file, experiment) if file is not None else {}
+    return {**{name: text for name, text in from_file.items() if aliases.get(name, name) not in over}, **typed}
+
+
+@app.callback()
+def everywhere(
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="let this MLflow change the tables of a store of an older one, for good")
+    ] = False,
+) -> None:
+    if upgrade:
+        os.environ["REPROD_UPGRADE"] = "1"
+
+
 @app.command()
 def run(
-    experiment: Annotated[str, typer.Argument(help="an entry point, as `reprod list` names it")],
+    experiment: EntryPoint,
     parameters: Parameters = None,
+    scale: ScaleToo = None,
+    config: ConfigFile = None,
+    note: Annotated[str, typer.Option(help="a comment, kept with the run")] = "",
     env_manager: Annotated[
         str | None, typer.Option(help="local, conda, uv or virtualenv; default: what is here")
     ] = None,
+    tracking_uri: Uri = None,
 ) -> int:
     """Run one experiment and record it. `-P help=` shows its parameters."""
-    from reprod import papers
     from reprod.jobs import launch
 
     papers.known(experiment)
-    values = pairs(parameters)
+    values = given(experiment, config, scaled(parameters, scale))
     if "help" in values:
         print(launch.help_text(experiment))
         return 0
-    return launch.run_project(experiment, values, env_manager)
+    return launch.run_project(experiment, values, env_manager, note)
 
 
 @app.command()
-def resume(run_id: Annotated[str, typer.Argument(help="a run that was stopped or killed")]) -> int:
+def runs(
+    experiment: EntryPoint,
+    parameters: Parameters = None,
+    scale: ScaleToo = None,
+    metric: Annotated[list[str] | None, typer.Option(help="a metric to show; may be repeated")] = None,
+    as_json: Json = False,
+    tracking_uri: Uri = None,
+) -> int:
+    """Compare finished runs: parameters that differ, metrics as mean +- standard deviation over seeds, time, commit."""
+    from reprod.jobs import compare
+    from reprod.store import Store
+
+    papers.known(experiment)
+    store = Store(tracking_uri)
+    there = store.readable(store.search(experiment))
+    found = compare.lines(compare.chosen(there, experiment, scaled(parameters, scale)))
+    if as_json:
+        print_json(compare.rows(found, metric or ()))
+    elif found:
+        compare.show(found, metric or ())
+    else:
+        print(f"no finished runs of {experiment} like that in {store.uri}")
+    return 0
+
+
+@app.command()
+def resume(
+    run_id: Annotated[str, typer.Argument(help="a run that was stopped or killed")], tracking_uri: Uri = None
+) -> int:
     """Continue an unfinished run behind its newest checkpoint."""
     from reprod.jobs import launch
 
     return launch.resume(run_id)
+
+
+@app.command()
+def config(
+    run_id: Annotated[str, typer.Argument(help="any run")],
+    out: Annotated[Path | None, typer.Option(help="write the file here")] = None,
+    tracking_uri: Uri = None,
+) -> int:
+    """Show the parameters of a run as a YAML file that `reprod run --config` reads."""
+    from reprod.config import to_yaml
+    from reprod.project import writable
+    from reprod.store import Store
+
+    text = to_yaml(Store(tracking_uri).get(run_id).config)
+    if out is None:
+        print(text, end="")
+    else:
+        (writable(out.parent, "--out") / out.name).write_text(text, encoding="utf-8")
+    return 0
 
 
 @app.command()
@@ -105,9 +271,9 @@ def figures(
     tracking_uri: Uri = None,
 ) -> int:
     """Rebuild figures from the runs in the store, or in the archive, and from nothing else."""
+    from reprod.figures.figure import draw_all
     from reprod.figures.figure import figures as find
-    from reprod.figures.figure import gather, largest_scale, write
-    from reprod.figures.figure import log as log_
+    from reprod.project import writable
 
     store = reading(archive, tracking_uri)
     if archive and log:
@@ -115,51 +281,51 @@ def figures(
     if scale is not None:
         scale_known(scale)
     chosen = find(paper, experiment, figure)
-    index: dict[str, Any] = {}
-    lacking = []
-    for each in chosen:
-        try:
-            at = scale or (largest_scale(each, store, index) if archive else "paper")
-            runs = gather(each, at, store, index)
-            paths = write(each, runs, out)
-        except BadInput as error:
-            lacking.append(str(error))
-            continue
-        if log:
-            log_(each, runs, paths, store)
-        print(f"{each.id}: {', '.join(str(path) for path in paths)}")
-    for complaint in lacking:
-        print(complaint)
-    if lacking:
-        print(f"{len(chosen) - len(lacking)} of {len(chosen)} figures rebuilt, {len(lacking)} lack runs")
-    return 2 if len(lacking) == len(chosen) else 1 if lacking else 0
+    writable(out, "--out")
+    drawn, complaints = draw_all(chosen, scale or (None if archive else "paper"), store, out, log=log)
+    if drawn < len(chosen):
+        print(f"{drawn} of {len(chosen)} figures rebuilt, {len(chosen) - drawn} could not be")
+    return 2 if not drawn else 1 if complaints else 0
 
 
 @app.command(name="list")
-def list_(tracking_uri: Uri = None) -> int:
+def list_(as_json: Json = False, tracking_uri: Uri = None) -> int:
     """Show papers, experiments and figures, and what the store holds for each."""
-    from reprod import papers
     from reprod.figures.figure import figures as find
     from reprod.figures.figure import needs
     from reprod.store import Store
 
     store = Store(tracking_uri)
     index: dict[str, Any] = {}
+    listed: list[dict[str, Any]] = []
     for paper in papers.papers().values():
-        print(f"\n{paper.name}: {paper.title}")
+        experiments, drawn = [], []
         for name in paper.experiments:
             index[name] = store.by_digest(name)
             records = [r for same in index[name].values() for r in same]
             counts = {s: sum(r.status == s for r in records) for s in ("FINISHED", "RUNNING", "FAILED", "KILLED")}
-            held = ", ".join(f"{count} {status.lower()}" for status, count in counts.items() if count) or "no runs"
-            print(f"  {name:<22} {(papers.config_class(name).__doc__ or '').strip().splitlines()[0]}  [{held}]")
+            held = {status.lower(): count for status, count in counts.items() if count}
+            about = (papers.config_class(name).__doc__ or "").strip().splitlines()[0]
+            experiments.append({"name": name, "about": about, "runs": held})
         for each in find(paper.name):
-            states = []
+            states = {}
             for scale in each.scales:
                 have = needs(each.runs(scale), store, index)
                 wanted = sum(len(config.seeds) for config, _ in have.found)
-                states.append(f"{scale} {wanted - sum(len(c.seeds) for c in have.missing)}/{wanted}")
-            print(f"  {each.id:<22} {each.source}  [{', '.join(states)}]")
+                states[scale] = {"there": wanted - sum(len(c.seeds) for c in have.missing), "needed": wanted}
+            drawn.append({"id": each.id, "source": each.source, "runs": states})
+        listed.append({"paper": paper.name, "title": paper.title, "experiments": experiments, "figures": drawn})
+    if as_json:
+        print_json(listed)
+        return 0
+    for entry in listed:
+        print(f"\n{entry['paper']}: {entry['title']}")
+        for e in entry["experiments"]:
+            held = ", ".join(f"{count} {status}" for status, count in e["runs"].items()) or "no runs"
+            print(f"  {e['name']:<22} {e['about']}  [{held}]")
+        for f in entry["figures"]:
+            shown = ", ".join(f"{scale} {n['there']}/{n['needed']}" for scale, n in f["runs"].items())
+            print(f"  {f['id']:<22} {f['source']}  [{shown}]")
     return 0
 
 
@@ -170,17 +336,18 @@ def load(
     tracking_uri: Uri = None,
 ) -> int:
     """Rebuild a run's trained model from its weights (no pickle), and show what it is."""
+    from reprod.project import writable
     from reprod.store import Store
 
     record = Store(tracking_uri).get(run_id)
     model = record.model()
     print(model)
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, from run {run_id} ({record.name})")
-    print(f'In Python: from reprod.store import Store; model = Store().get("{run_id}").model()')
+    print(f"{sum(p.numel() for p in model.parameters())} parameters, from run {record.id} ({record.name})")
+    print(f'In Python: from reprod.store import Store; model = Store().get("{record.id}").model()')
     if out is not None:
         import torch
 
-        torch.save(model.state_dict(), out)
+        torch.save(model.state_dict(), writable(out.parent, "--out") / out.name)
         print(f"weights saved to {out}")
     return 0
 
@@ -190,7 +357,7 @@ def data(
     name: Annotated[str, typer.Argument(help="cifar10 or mnist")],
     data_dir: Annotated[str, typer.Option(help="where; default: $REPROD_DATA, else ~/.cache/reprod/data")] = "auto",
 ) -> int:
-    """Download a data set, or check the files that are there."""
+    """Check every byte of a data set; download what is missing or damaged."""
     from reprod.data import folder, images
     from reprod.errors import nearest
 
@@ -198,7 +365,7 @@ def data(
         raise BadInput(
             f"there is no data set {name!r}{nearest(name, images.NAMES)} There are: {', '.join(images.NAMES)}"
         )
-    images.ensure(name, data_dir)
+    images.ensure(name, data_dir, repair=True)
     for split in ("train", "test"):
         found = images.load(name, split, data_dir)
         print(f"{name} {split}: {len(found)} images of {found.pixels.shape[1:]}, sha256 {found.digest}")
@@ -215,6 +382,7 @@ def doctor(tracking_uri: Uri = None) -> int:
 
 
 Launcher = Annotated[str, typer.Option(help="local (worker processes) or slurm (a job array)")]
+Wait = Annotated[float, typer.Option(min=0, help="minutes to wait for runs that others are at")]
 Workers = Annotated[int, typer.Option(min=1, help="runs at once")]
 SlurmFile = Annotated[
     Path | None, typer.Option("--slurm", help="JSON of time_minutes, mem_gb, cpus, gpus, partition, ... for Slurm")
@@ -232,18 +400,26 @@ def options(launcher: str, workers: int, slurm: Path | None, single: Sequence[st
 
 @app.command()
 def sweep(
-    experiment: Annotated[str, typer.Argument(help="an entry point, as `reprod list` names it")],
+    experiment: EntryPoint,
     parameters: Parameters = None,
+    scale: ScaleToo = None,
+    config: ConfigFile = None,
     workers: Workers = 1,
     launcher: Launcher = "local",
+    wait: Wait = 10,
     again: Annotated[bool, typer.Option("--again", help="run also what is finished")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan only")] = False,
     slurm: SlurmFile = None,
     slurm_option: SlurmOption = None,
+    tracking_uri: Uri = None,
 ) -> int:
     """Run all combinations of parameters: `-P tol=0.1,0.01 -P seeds=0-4`. Started again, it runs what is left."""
+    from reprod import papers
     from reprod.jobs import sweep as sweep_
 
-    return sweep_.sweep(experiment, pairs(parameters), options(launcher, workers, slurm, slurm_option), again)
+    values = given(papers.known(experiment), config, scaled(parameters, scale))
+    how = options(launcher, workers, slurm, slurm_option)
+    return sweep_.sweep(experiment, values, how, again, dry_run, wait * 60)
 
 
 @app.command()
@@ -255,11 +431,13 @@ def reproduce(
     scale: Scale = "paper",
     workers: Workers = 1,
     launcher: Launcher = "local",
+    wait: Wait = 10,
     out: Annotated[Path, typer.Option(help="folder for the figures")] = Path("figures"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan only")] = False,
     no_archive: Annotated[bool, typer.Option("--no-archive", help="run also what the archive holds")] = False,
     slurm: SlurmFile = None,
     slurm_option: SlurmOption = None,
+    tracking_uri: Uri = None,
 ) -> int:
     """Run what the figures lack, draw them, check their claims. Interrupt it, start it again: nothing is repeated."""
     from reprod.figures import reproduce as reproduce_
@@ -269,9 +447,8 @@ def reproduce(
     if not (everything or experiment or paper or figure):
         raise BadInput("say what: --figure fig4d, --experiment NAME, --paper NAME or --all")
     chosen = find(paper, experiment, figure)
-    return reproduce_.reproduce(
-        chosen, scale, options(launcher, workers, slurm, slurm_option), out, dry_run, not no_archive
-    )
+    how = options(launcher, workers, slurm, slurm_option)
+    return reproduce_.reproduce(chosen, scale, how, out, dry_run, wait * 60, not no_archive)
 
 
 @app.command()
@@ -280,7 +457,7 @@ def claims(
     paper: Paper = None,
     figure: FigureId = None,
     scale: AnyScale = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the rows here, too")] = None,
+    as_json: Json = False,
     archive: FromArchive = False,
     tracking_uri: Uri = None,
 ) -> int:
@@ -292,9 +469,10 @@ def claims(
     if scale is not None:
         scale_known(scale)
     rows = check(find(paper, experiment, figure), scale or (None if archive else "paper"), store)
-    show(rows)
-    if json_file is not None:
-        json_file.write_text(to_json(rows))
+    if as_json:
+        print(to_json(rows))
+    else:
+        show(rows)
     return 0
 
 
@@ -321,9 +499,29 @@ def report(
 
 
 @app.command()
+def docs(
+    check: Annotated[bool, typer.Option("--check", help="only name what is not as the archive has it")] = False,
+) -> int:
+    """Write the tables and pictures of README and docs anew from the archive."""
+    from reprod import project
+    from reprod.figures import pages
+    from reprod.store.archive.store import ArchiveStore
+
+    changed = list(pages.update(project.need_root(), ArchiveStore(), check))
+    for each in changed:
+        print(each)
+    print(f"{len(changed)} {'not as the archive has it' if check else 'written anew'}")
+    return 1 if check and changed else 0
+
+
+@app.command()
 def status(
     repair: Annotated[bool, typer.Option("--repair", help="settle the dead runs as KILLED")] = False,
+    dead: Annotated[
+        list[str] | None, typer.Option("--dead", metavar="RUN_ID", help="a run of which you know that it is dead")
+    ] = None,
     all_runs: Annotated[bool, typer.Option("--all", help="list the finished ones, too")] = False,
+    as_json: Json = False,
     tracking_uri: Uri = None,
 ) -> int:
     """Tell live, finished, failed and dead runs apart, by their process or Slurm job."""
@@ -333,34 +531,48 @@ def status(
     from reprod.store import Store
 
     store = Store(tracking_uri)
-    counts: Counter[str] = Counter()
-    for record in store.search():
+    for run_id in dead or ():
+        print(f"dead      {run_id}  {housekeeping.declare_dead(store, run_id)}  now KILLED", file=sys.stderr)
+    rows = []
+    for record in (*store.search(), *store.sweeps()):
         state, about = housekeeping.state(record)
         if state == "dead" and repair:
             housekeeping.repair(store, record)
             state, about = "repaired", f"now KILLED; `reprod resume {record.parent_id or record.id}` continues it"
-        counts[state] += 1
-        if state != "finished" or all_runs:
-            print(f"{state:<9} {record.id}  {record.name}  {about}")
+        rows.append({"state": state, "run": record.id, "name": record.name, "about": about})
     for run_id in housekeeping.orphans(store):
-        state = "orphan"
+        state, about = "orphan", "made by `mlflow run`, which never started it (or is starting it now)"
         if repair:
             housekeeping.repair_orphan(store, run_id)
-            state = "repaired"
-        counts[state] += 1
-        print(f"{state:<9} {run_id}  made by `mlflow run`, which never started it (or is starting it now)")
+            state, about = "repaired", "made by `mlflow run`, never started; now FAILED"
+        rows.append({"state": state, "run": run_id, "name": "", "about": about})
+    shown = [row for row in rows if row["state"] != "finished" or all_runs]
+    if as_json:
+        print_json(shown)
+        return 0
+    for row in shown:
+        print(f"{row['state']:<9} {row['run']}  {row['name']}  {row['about']}")
+    counts = Counter(row["state"] for row in rows)
     print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no runs")
+    if waiting := store.undelivered:
+        total = sum(waiting.values())
+        print(f"{total} messages of {len(waiting)} runs are kept on this machine: `reprod sync` delivers them")
+    if counts["dead"] or counts["orphan"]:
+        print("`reprod status --repair` settles what is dead or orphaned; --dead RUN_ID what you know to be dead")
     return 0
 
 
 @app.command()
-def diff(a: str, b: str, tracking_uri: Uri = None) -> int:
+def diff(a: str, b: str, as_json: Json = False, tracking_uri: Uri = None) -> int:
     """Compare two runs: parameters, environment, metrics."""
     from reprod.jobs import housekeeping
     from reprod.store import Store
 
     store = Store(tracking_uri)
     found = list(housekeeping.differences(store.get(a), store.get(b)))
+    if as_json:
+        print_json([{"what": what, "name": name, "a": left, "b": right} for what, name, left, right in found])
+        return 0
     for what, name, left, right in found:
         print(f"{what:<12} {name:<28} {left}  ->  {right}")
     print(f"{len(found)} differences" if found else "no differences")
@@ -375,7 +587,7 @@ def verify(run_id: str, tracking_uri: Uri = None) -> int:
 
     deviations, environment = housekeeping.verify(Store(tracking_uri), run_id)
     for d in deviations:
-        print(f"{'equal' if d.equal else f'{d.largest:.3g}':>10}  {d.name} ({d.points} values)")
+        print(f"{'equal' if d.equal else f'{d.largest:.3g}':>10}  {d.name} ({d.about or f'{d.points} values'})")
     for what, name, then, now in environment:
         print(f"{what} differs: {name}: {then} then, {now} now")
     bad = [d for d in deviations if not d.equal]
@@ -391,21 +603,27 @@ def export(
     tracking_uri: Uri = None,
 ) -> int:
     """Copy runs and their artifacts into a store that opens after being moved to another machine."""
-    from reprod import papers
+    import shlex
+
     from reprod.store import Store
     from reprod.store import export as export_
+    from reprod.store.connection import uri_of
 
     if paper is not None:
         papers.known_paper(paper)
     store = Store(tracking_uri)
     records = store.search(papers.known(experiment) if experiment else None)
     chosen = [record for record in records if paper is None or record.tags.get("reprod.paper") == paper]
-    count, passed = export_.export(store, chosen, out)
+    shown = {name for record in chosen for name in record.tags.get("reprod.figures", "").split(", ")}
+    chosen += [figure for figure in store.drawn(paper) if experiment is None or figure.name in shown]
+    lacking: list[str] = []
+    count, passed = export_.export(store, chosen, out, lacking)
     print(
-        f"{count} runs copied to {out}{f', {passed} were there' if passed else ''}: "
-        f"`cd {out} && mlflow ui`, or --tracking-uri sqlite:///{out}/mlflow.db"
+        f"{count} runs copied to {out}{f', {passed} were there' if passed else ''}"
+        f"{f', {len(lacking)} of them not whole' if lacking else ''}: "
+        f"`cd {shlex.quote(str(out))} && mlflow ui`, or --tracking-uri {shlex.quote(uri_of(out / 'mlflow.db'))}"
     )
-    return 0
+    return 1 if lacking else 0
 
 
 @app.command()
@@ -414,7 +632,6 @@ def cite(
 ) -> int:
     """Print BibTeX of an experiment's paper, of the methods and data that it uses, and of this package."""
     from reprod import cite as cite_
-    from reprod import papers
 
     print(cite_.bibtex([papers.known(experiment)] if experiment else list(papers.experiments())))
     return 0

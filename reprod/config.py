@@ -29,6 +29,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from reprod.errors import BadInput, nearest
@@ -156,7 +157,7 @@ class Config:
         given = self.given()
         seeds = given.pop("seeds", "")
         names = {name: text for name, text in given.items() if name not in ("scale", "data_dir", "device")}
-        words = [f"seed={seeds}"] if seeds.isdigit() else []
+        words = [f"seed={self.seeds[0]}"] if len(self.seeds) == 1 else []
         words += [*(f"{name}={text}" for name, text in names.items()), self.experiment, f"({self.scale})"]
         return " ".join(words + ([f"seeds={seeds}"] if "," in seeds else []))[:250]
 
@@ -202,6 +203,33 @@ def scale_known(scale: str) -> None:
         raise BadInput(f"--scale {scale}: expected one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
 
 
+def to_yaml(config: Config) -> str:
+    """Every parameter, resolved, as a file that `reprod run --config FILE` reads."""
+    import yaml
+
+    typed = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in typed.items()}
+    return yaml.safe_dump({"experiment": config.experiment, **plain}, sort_keys=False, default_flow_style=None)
+
+
+def from_yaml(path: Path, experiment: str) -> dict[str, str]:
+    """The parameters in a file, as text: names and values, a list where there are several. Raises `BadInput`."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise BadInput(f"--config {path}: cannot be read ({str(error).splitlines()[0]})") from None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise BadInput(f"--config {path}: expected one `name: value` on each line")
+    meant = found.pop("experiment", experiment)
+    if meant != experiment:
+        raise BadInput(f"--config {path}: those are parameters of {meant}, not of {experiment}")
+    if nested := [name for name, value in found.items() if isinstance(value, dict)]:
+        raise BadInput(f"--config {path}: {nested[0]} holds names of its own; expected a value or a list")
+    return {name: spell(tuple(value) if isinstance(value, list) else value) for name, value in found.items()}
+
+
 def spell(value: Any) -> str:
     """`None` -> none, `True` -> true, `1e-3` -> 0.001, `(0, 1)` -> 0,1. No spaces, quotes or brackets: MLflow logs
     project parameters shell-quoted, so that anything else would be stored in two spellings."""
@@ -242,7 +270,17 @@ def _parse(cls: type[Config], name: str, text: Any) -> Any:
             return tuple(v for item in text.split(",") for v in _elements(item.strip(), element))
         return _scalar(text, kind)
     except ValueError:
-        raise BadInput(f"{name}={text}: expected {_describe(kind)}{' or none' if optional else ''}") from None
+        several = "," in text and all(_reads(item, kind) for item in text.split(","))
+        hint = f"; `reprod sweep {cls.experiment} -P {name}={text}` runs one after the other" if several else ""
+        raise BadInput(f"{name}={text}: expected {_describe(kind)}{' or none' if optional else ''}{hint}") from None
+
+
+def _reads(item: str, kind: Any) -> bool:
+    try:
+        _scalar(item.strip(), kind)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _elements(item: str, kind: type) -> Iterator[Any]:
@@ -314,10 +352,12 @@ def check_device(device: str) -> None:
         return
     if device.partition(":")[0] != "cuda":
         raise BadInput(f"device={device}: expected auto, cpu, cuda or cuda:N")
+    number = device.partition(":")[2] or "0"
+    if not number.isdecimal():
+        raise BadInput(f"device={device}: expected auto, cpu, cuda or cuda:N")
     import torch
 
-    number = int(device.partition(":")[2] or 0)
-    if number >= torch.cuda.device_count():
+    if int(number) >= torch.cuda.device_count():
         raise BadInput(f"device={device}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from reprod import __version__, data, project
-from reprod.errors import BadInput
+from reprod.errors import BadInput, masked
 from reprod.jobs import launch
 
 
@@ -39,6 +39,11 @@ def findings(uri: str | None) -> Iterator[tuple[bool | None, str, str]]:
     yield _devices()
     slurm = shutil.which("sbatch")
     yield (True if slurm else None), "Slurm", slurm or "no sbatch on PATH: --launcher local works without"
+    try:
+        project.writable(project.cache_dir(), "REPROD_CACHE")
+    except BadInput as error:
+        yield False, "work in progress", str(error)
+        return
     spool = list((project.cache_dir() / "spool").glob("*.jsonl"))
     yield (None if spool else True), "undelivered", f"{len(spool)} runs wait: `reprod sync`" if spool else "nothing"
 
@@ -53,11 +58,34 @@ def _managers() -> Iterator[tuple[bool | None, str, str]]:
     }
     usable = launch.managers()
     for manager, lack in usable.items():
+        if manager == "virtualenv" and not lack:
+            yield None, "manager virtualenv", f"{flags[manager]}{_pyenv()}"
+            continue
         yield (None if lack else True), f"manager {manager}", lack or flags[manager]
     if usable["conda"]:
         others = [manager for manager in ("local", "uv") if not usable[manager]]
         advice = f"add --env-manager {others[0]}" if others else "install uv: pip install uv"
         yield None, "bare `mlflow run .`", f"fails here (no conda) and leaves a run behind as RUNNING: {advice}"
+
+
+def _pyenv() -> str:
+    """What pyenv must do first, in words: MLflow asks it for the newest Python of the version in conda.yaml."""
+    import subprocess
+
+    wanted = ".".join(map(str, sys.version_info[:2]))
+    try:
+        listed, root = (
+            subprocess.run(["pyenv", *words], capture_output=True, text=True, timeout=20, check=True).stdout
+            for words in (["install", "--list"], ["root"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ", if pyenv does: it answered nothing here"
+    newest = [line.strip() for line in listed.splitlines() if line.strip().startswith(f"{wanted}.")][-1:]
+    if not newest:
+        return f" not: this pyenv knows no Python {wanted}"
+    if (Path(root.strip()) / "versions" / newest[0]).is_dir():
+        return ""
+    return f" once pyenv has downloaded and built Python {newest[0]}, which takes the network, a compiler and minutes"
 
 
 def _locked(folder: Path | None) -> tuple[bool | None, str, str]:
@@ -87,11 +115,18 @@ def _half_environments() -> Iterator[tuple[bool | None, str, str]]:
 
 
 def _data() -> Iterator[tuple[bool | None, str, str]]:
+    from reprod.data import images
+
     root = data.folder()
-    for name, inside in (("cifar10", "cifar-10-batches-py"), ("mnist", "MNIST/raw")):
-        there = (root / inside).is_dir()
-        advice = f"not in {root}: downloaded at first use, or `reprod data {name}`"
-        yield (True if there else None), f"data {name}", str(root / inside) if there else advice
+    for name in images.NAMES:
+        wrong = images.faults(name)
+        if not wrong:
+            yield True, f"data {name}", f"{root / images.FILES[name][0]}, every file as it should be"
+        elif set(wrong.values()) == {"missing"} and len(wrong) == len(images.FILES[name][1]):
+            yield None, f"data {name}", f"not in {root}: downloaded at first use, or `reprod data {name}`"
+        else:
+            files = ", ".join(f"{file} {what}" for file, what in wrong.items())
+            yield None, f"data {name}", f"{root / images.FILES[name][0]}: {files}; `reprod data {name}` fetches it anew"
 
 
 def _store(uri: str | None) -> tuple[bool, str, str]:
@@ -102,7 +137,7 @@ def _store(uri: str | None) -> tuple[bool, str, str]:
     except BadInput as error:
         return False, "store", str(error)
     found = len(client.search_experiments())
-    return True, "store", f"{client.tracking_uri}: {found} experiments, MLflow {version('mlflow')}"
+    return True, "store", f"{masked(client.tracking_uri)}: {found} experiments, MLflow {version('mlflow')}"
 
 
 def _devices() -> tuple[bool | None, str, str]:

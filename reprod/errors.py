@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import signal
 from collections.abc import Iterable
 
@@ -31,10 +32,25 @@ class Interrupted(BaseException):
 
     def __init__(self, signum: int):
         self.signum = signum
+        self.advice = ""  # how to go on, for the last words
         super().__init__(f"stopped by {signal.Signals(signum).name}")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """`"; did you mean tol?"`, or nothing where no word is near."""
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    names = list(words)
+    short = [
+        name for name in names if min(len(name), len(word)) > 2 and (name.startswith(word) or word.startswith(name))
+    ]
+    found = sorted(short, key=len, reverse=True) or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""
+
+
+_SECRETS = re.compile(
+    r"(://)[^\s'\"`<>]*@|(?<=[?&;])((?:password|passwd|pwd|token|secret|key)=)[^\s&;'\"]+", re.IGNORECASE
+)
+
+
+def masked(text: str) -> str:
+    """The text without user and password of the URIs in it: the one way in which a URI is shown or kept."""
+    return _SECRETS.sub(lambda m: "://***@" if m[1] else f"{m[2]}***", text)

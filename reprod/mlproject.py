@@ -19,6 +19,8 @@ name: reprod
 conda_env: conda.yaml
 
 entry_points:
+  main:  # `mlflow run .` without -e: which entry points there are
+    command: "python -m entrypoints.main"
 """
 
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
 from reprod.errors import BadInput
 
+UNKNOWN = "unknown"  # what provenance says of what cannot be found out
+
 
 def cache_dir() -> Path:
     """Where work in progress and undelivered messages lie: `$REPROD_CACHE`, else ~/.cache/reprod."""
-    return Path(os.environ.get("REPROD_CACHE") or Path.home() / ".cache" / "reprod")
+    if chosen := os.environ.get("REPROD_CACHE"):
+        return Path(chosen)
+    try:
+        return Path.home() / ".cache" / "reprod"
+    except RuntimeError as error:
+        raise BadInput(f"there is no home folder ({error}): let REPROD_CACHE name one for work in progress") from None
 
 
 @cache
@@ -35,28 +44,60 @@ def need_root() -> Path:
     return found
 
 
-def _git(*arguments: str) -> str | None:
+def _git(*arguments: str) -> bytes | None:
+    """What git says; None where there is no checkout, or git cannot or will not read it (another user's, say)."""
     folder = root()
     if folder is None or not (folder / ".git").exists():
         return None
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
 
 
 @cache
-def git_state() -> tuple[str, bool]:
-    """(commit, whether tracked files differ from it); ("", False) outside a git checkout."""
-    commit = (_git("rev-parse", "HEAD") or "").strip()
-    return commit, bool(commit and _git("status", "--porcelain", "--untracked-files=no"))
+def _commit() -> tuple[str, bool | None]:
+    commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    if commit is None or changed is None:
+        return UNKNOWN, None
+    return commit.decode("ascii", "replace").strip(), bool(changed)
+
+
+def git_state() -> tuple[str, bool | None]:
+    """(commit, whether what runs differs from it: a tracked file, or a module that was imported and is not tracked);
+    ("unknown", None) where there is no git checkout, or git cannot tell."""
+    commit, changed = _commit()
+    return commit, changed if changed is None else changed or bool(untracked_sources())
 
 
 @cache
-def git_diff() -> str:
-    """What differs from the commit, as a patch; empty where nothing does."""
-    return (_git("diff", "HEAD") or "") if git_state()[1] else ""
+def git_diff() -> bytes:
+    """What differs from the commit, as a patch (bytes: a tracked file may have any encoding); empty where nothing
+    does."""
+    return (_git("diff", "HEAD") or b"") if _commit()[1] else b""
+
+
+@cache
+def _tracked() -> frozenset[str] | None:
+    listed = _git("ls-files", "-z")
+    return None if listed is None else frozenset(os.fsdecode(name) for name in listed.split(b"\0"))
+
+
+def untracked_sources() -> list[Path]:
+    """Sources in the checkout that this process has imported and that git does not track, relative to the checkout."""
+    folder, tracked = root(), _tracked()
+    if folder is None or tracked is None:
+        return []
+    found = set()
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or not file.startswith(str(folder)) or not file.endswith(".py"):
+            continue
+        path = Path(file).resolve()
+        if path.is_relative_to(folder) and not {"site-packages", "dist-packages"} & set(path.parts):
+            found.add(path.relative_to(folder))
+    return sorted(path for path in found if path.as_posix() not in tracked)
 
 
 @cache
@@ -64,3 +105,14 @@ def lock_digest() -> str:
     folder = root()
     path = folder / "requirements.lock" if folder else None
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path and path.exists() else ""
+
+
+def writable(folder: Path, what: str) -> Path:
+    """A folder, made where it is new. Raises `BadInput`, before anything else is made, where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadInput(f"{what}: cannot write into {folder} ({error.strerror or error})") from error
+    return folder

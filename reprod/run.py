@@ -223,6 +223,11 @@ def as_table(frame: pd.DataFrame, units: Mapping[str, str] | None, about: str) -
     return Table(frame, dict(units or {}), about)
 
 
+def as_text(frame: pd.DataFrame) -> str:
+    """A table as it is kept."""
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
 def as_array(values: Any, axes: Sequence[str], unit: str, about: str, exact: bool) -> Array:
     array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     if array.dtype == np.float64 and not exact:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,7 +143,7 @@ def loop(
 
     Continues behind the newest readable checkpoint of a resumed run. `healthy()` is asked before each checkpoint, so
     that the newest one is always good: false raises `Diverged`. `status()` is a few words for the progress bar.
-    SIGTERM, SIGINT and SIGUSR2 are answered after the iteration at hand, by a checkpoint and `Interrupted`.
+    SIGTERM, SIGINT, SIGHUP and SIGUSR2 are answered after the iteration at hand, by a checkpoint and `Interrupted`.
     """
     start = 0
     if (saved := run.restore()) is not None:
@@ -159,6 +160,33 @@ def loop(
             advance(iteration, status)
 
 
+STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2") if hasattr(signal, name)]
+
+
+def aside(text: str) -> None:
+    """A sentence from inside a signal handler, where `print` may not be used."""
+    with suppress(OSError):
+        os.write(2, f"\nreprod: {text}\n".encode())
+
+
+def _without_terminal() -> None:
+    """The terminal was closed: what is written to it from now on would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        with suppress(OSError):
+            if os.isatty(output) or not _writable(output):
+                os.dup2(nowhere, output)
+    os.close(nowhere)
+
+
+def _writable(output: int) -> bool:
+    try:
+        os.write(output, b"")
+    except OSError:
+        return False
+    return True
+
+
 class _Signals:
     """Signals that ask the run to stop: answered at once, but inside `deferred()` at the next checkpoint. Another one
     after more than two seconds is answered at once (Slurm sends the same signal to a job's every process)."""
@@ -169,16 +197,23 @@ class _Signals:
         self.depth = 0
 
     def install(self) -> None:
-        """Let SIGTERM, SIGINT and SIGUSR2 (where there is one) stop the run of this process with a checkpoint. Main
-        thread only."""
+        """Let the signals in `STOPPING` stop the run of this process with a checkpoint; one that is ignored (SIGHUP
+        under nohup) stays so. Main thread only."""
         self.pending, self.depth = None, 0
-        for name in ("SIGTERM", "SIGINT", "SIGUSR2"):  # Windows has no SIGUSR2, which is Slurm's
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._receive)
+        for signum in STOPPING:
+            if signal.getsignal(signum) != signal.SIG_IGN:
+                signal.signal(signum, self._receive)
 
     def _receive(self, signum: int, _frame: Any) -> None:
+        if signum == getattr(signal, "SIGHUP", None):
+            _without_terminal()
         if self.pending is None:
             self.pending, self.since = signum, time.monotonic()
+            if self.depth:
+                aside(
+                    "stopping after the iteration at hand, with a checkpoint; the same again stops at once and loses "
+                    "what came after the last checkpoint"
+                )
         elif time.monotonic() - self.since < 2.0:
             return
         else:
@@ -205,6 +240,7 @@ signals = _Signals()
 # -- progress -----------------------------------------------------------------------------------------------------
 
 LINE_EVERY = 30.0  # seconds between two lines in a log
+SLOW = 0.5  # seconds; where the first iteration took longer, it is worth a line with the time left
 
 
 @contextmanager
@@ -215,11 +251,13 @@ def progress(label: str, total: int, start: int = 0) -> Iterator[Callable[[int, 
             yield advance
         return
     began = shown = time.monotonic()
+    print(f"{label}: {start} of {total} iterations done", file=sys.stderr, flush=True)
 
     def advance_line(done: int, status: Callable[[], str] | None = None) -> None:
         nonlocal shown
         now = time.monotonic()
-        if now - shown < LINE_EVERY and done < total:
+        slow_first = done == start + 1 and now - began > SLOW
+        if now - shown < LINE_EVERY and done < total and not slow_first:
             return
         shown = now
         rate = (done - start) / max(now - began, 1e-9)
@@ -239,26 +277,26 @@ def _bar(label: str, total: int, start: int) -> Iterator[Callable[[int, Callable
         Progress,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
 
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.fields[words]}"),
         console=Console(stderr=True), refresh_per_second=4,
     )  # fmt: skip
     with bar:
-        task = bar.add_task(label, total=total, completed=start, rate="", words="")
+        task = bar.add_task(label, total=total, completed=start, rate="", left="", words="")
         began = shown = time.monotonic()
 
         def advance(done: int, status: Callable[[], str] | None = None) -> None:
             nonlocal shown
             now = time.monotonic()
-            if now - shown < 0.2 and done < total:
+            if now - shown < 0.2 and done < total and done > start + 1:
                 return
             shown = now
-            rate = f"{(done - start) / max(now - began, 1e-9):.3g}/s"
-            bar.update(task, completed=done, rate=rate, words=status() if status else "")
+            rate = (done - start) / max(now - began, 1e-9)
+            left = f"{_clock((total - done) / rate)} left"
+            bar.update(task, completed=done, rate=f"{rate:.3g}/s", left=left, words=status() if status else "")
 
         yield advance
 

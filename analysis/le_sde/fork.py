@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ class Fork:
                     basis=read_off(ONE_PIXEL), samples=found[:, k], target=value, tolerance=tolerance,
                     why=f"one ensemble's noisy line moves by about {tolerance / 1.5:.1g} at the end",
                     spread=False, paper_n=1, fmt=".2f", run_ids=of.ids, unsuccessful=lost(of),
-                    refuted_by=lambda runs: fork_world(runs, 3.0), confirmed_by=lambda runs: fork_world(runs, 0.0),
+                    refuted_by=partial(fork_world, off=3.0), confirmed_by=partial(fork_world, off=0.0),
                 )  # fmt: skip
             yield self._simplex(of, config)
 
@@ -149,14 +150,14 @@ class Fork:
         late = np.array([frame_distance(m, len(m)) for m in found])
         early = np.array([frame_distance(m, len(m) // 5) for m in found])
         shared: dict[str, Any] = {"source": f"{PAPER}, abstract (neural collapse)", "published": "a simplex frame",
-                                  "paper_n": 1, "fmt": ".2f"}  # fmt: skip
+                                  "paper_n": 1, "fmt": ".2f", "unsuccessful": lost(of)}  # fmt: skip
         cosines = "; ".join(listed(frame_cosines(m, len(m))) for m in found)
         return All(
             name=f"simplex {title(config)}",
             statement=f"{title(config)}: centred class means tend to a simplex ETF, whose pairwise cosines are -1/2",
             **shared, basis=our_limit("a frame with a cosine that is off by more than 0.2 is none"),
-            remark=f"cosines at the end: {cosines}", run_ids=of.ids, unsuccessful=lost(of),
-            refuted_by=lambda runs: simplex_world(runs, 0.0), confirmed_by=lambda runs: simplex_world(runs, 1.0),
+            remark=f"cosines at the end: {cosines}", run_ids=of.ids,
+            refuted_by=partial(simplex_world, frame=0.0), confirmed_by=partial(simplex_world, frame=1.0),
             parts=[
                 AtMost(name="largest distance from -1/2", statement="near a simplex frame at the end", samples=late,
                        basis=our_limit("more than 0.2 is none"), bound=0.2, **shared),

@@ -143,7 +143,7 @@ def shares(record: Any) -> pd.Series:
 def transition_world(runs: Runs, right: bool) -> Runs:
     """Twelve systems for each exponent with a sharp transition at r = 1 and a frame at the end; or a transition at 0.8,
     systems that separate at random, and no frame."""
-    replicas = np.arange(12)
+    replicas = range(12)
 
     def ratio(_: Array, case: Case) -> Array:
         t, r = np.asarray(case.record.array("times"), dtype=float), np.asarray(case.record.array("exponents"))

@@ -193,7 +193,7 @@ def _peak(runs: Runs, data: str, heights: tuple[float, float], places: tuple[flo
         Equals(
             name=name, statement=f"{name} of alpha's peak", source=f"{PAPER}, figure 3", basis=read_off(ONE_PIXEL),
             published=f"{low:g} to {high:g}", samples=samples, target=(low + high) / 2, tolerance=(high - low) / 2,
-            why="the range that was read", paper_n=1,
+            why="the range that was read", paper_n=1, unsuccessful=lost(runs),
         )
         for name, (low, high), samples in (("height", heights, found[:, 0]), ("place", places, found[:, 1]))
     ]  # fmt: skip
@@ -219,7 +219,7 @@ def strength_world(runs: Runs, right: bool) -> Runs:
     def means_of(_: Array, case: Case) -> Array:
         geomnist = case.config.experiment == "geomnist_dynamics"
         t = np.arange(10_000.0 if geomnist else 30_000.0)
-        height, place, width, floor = (0.0153, 1400, 260, 7e-4) if geomnist else (0.0026, 4000, 1500, 1.6e-4)
+        height, place, width, floor = (0.0153, 1400.0, 260, 7e-4) if geomnist else (0.0026, 4000, 1500, 1.6e-4)
         if not right:
             height, place, floor = 0.4 * height, 2.2 * place, 6 * floor
         alpha = floor + (height + jitter(case.index, 0.01 * height)) * np.exp(-(((t - place) / width) ** 2) / 2)

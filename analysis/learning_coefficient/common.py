@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from reprod.config import Config, at_scale
-from reprod.figures.figure import NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, TOO_FEW, Runs
+from reprod.figures.figure import Runs
 from reprod.figures.style import shades
-from reprod.learning_coefficient.config import (
-    DlnLlc,
-)
+from reprod.learning_coefficient.config import DlnLlc
 from reprod.learning_coefficient.sizes import SIZE_CLASSES
 
 if TYPE_CHECKING:
@@ -65,11 +63,13 @@ def net_table(runs: Runs) -> pd.DataFrame:
                 "layers": m["network/layers"], "rank": m["network/rank"], "exact": m["llc/exact"],
                 "multiplicity": int(m["llc/multiplicity"]), "estimate": m.get("llc/estimate", math.nan),
                 "standard_error": m.get("llc/standard_error", math.nan),
-                "relative_error": m.get("llc/relative_error", math.nan),
                 "acceptance": m.get("llc/acceptance", math.nan), "diverged_chains": int(m["llc/diverged_chains"]),
                 "trained_estimate": m.get("trained/estimate", math.nan), "run_id": record.id,
             })  # fmt: skip
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    known = table.exact.where(table.exact > 0)  # 0 where there is nothing to estimate
+    table.insert(table.columns.get_loc("acceptance"), "relative_error", 1 - table.estimate / known)
+    return table
 
 
 def diverged(table: pd.DataFrame, column: str = "estimate") -> str:
@@ -104,32 +104,9 @@ def decades(values: pd.Series) -> tuple[float, float]:
     return 10.0 ** math.floor(math.log10(values.min())), 10.0 ** math.ceil(math.log10(values.max()))
 
 
-def _bootstrap(values: np.ndarray, statistic: Callable[..., Any], draws: int = 4000) -> tuple[float, float]:
-    """95 % percentile interval."""
-    if len(values) < 3:
-        return math.nan, math.nan
-    picked = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
-    low, high = np.percentile(statistic(values[picked], axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _between(low: float, high: float) -> str:
-    return f" [{low:+.3f}, {high:+.3f}]" if math.isfinite(low) else ""
-
-
-def _verdict(runs: Runs, good: bool, *, enough: bool = True) -> tuple[str, str]:
-    """Verdict and reason: nothing is judged at smoke scale."""
-    if runs.scale == "smoke":
-        return NOT_COMPARABLE, "smoke runs only show that everything works"
-    if not enough:
-        return TOO_FEW, "too few finished runs"
-    return (REPRODUCED if good else NOT_REPRODUCED), ""
-
-
-def _wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    p, scale = successes / n, 1 + z * z / n
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - half) / scale, (middle + half) / scale
+def failed(runs: Runs) -> int:
+    """Seeds that ended without a result."""
+    return sum(max(len(config.seeds) - len(records), 0) for config, records in runs)
 
 
 def spread(records: Sequence[Record], count: int) -> list[Record]:

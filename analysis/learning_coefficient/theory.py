@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reprod.analysis.learning_coefficient.common import (
-    PAPER,
-    histogram,
-    plt,
-)
+from reprod.analysis.learning_coefficient.common import PAPER, histogram, plt
 from reprod.config import Config
-from reprod.figures.figure import NOT_REPRODUCED, REPRODUCED, Claim, Drawing, Runs, figure
+from reprod.figures.claims import PRINTED, All, Claim, Equals, Exact, bootstrap, our_limit, read_off
+from reprod.figures.figure import Drawing, Runs, figure
 from reprod.figures.style import BLUE, ORANGE
-from reprod.learning_coefficient.exact import (
-    dln_dimension,
-    dln_learning_coefficient,
-)
+from reprod.learning_coefficient.exact import dln_dimension, dln_learning_coefficient
 from reprod.learning_coefficient.sizes import SIZE_CLASSES, sample_widths
-
-if TYPE_CHECKING:
-    pass
 
 
 @figure("fig10", source=f"{PAPER}, model dimensions (F10)")
@@ -48,16 +40,28 @@ class Dimensions:
         ax.set(xlabel="parameters $D$")
         return Drawing(fig, table)
 
-    def claims(self, runs: Runs) -> list[Claim]:
-        medians = {c: float(np.median([dln_dimension(sample_widths(c, i)) for i in range(100)])) for c in SIZE_CLASSES}
+    def claims(self, runs: Runs) -> Iterator[Claim]:
         published = {"1K": 2.0e3, "10K": 1.3e4, "100K": 3.8e5, "1M": 3.0e6, "10M": 1.7e7, "100M": 6.3e7}
-        good = all(1 / 1.6 < medians[c] / published[c] < 1.6 for c in published)
-        return [Claim(
+        yield All(
             name="median dimensions", statement="median number of parameters of the size classes",
-            source=f"{PAPER}, configuration sampling", published=", ".join(f"{c} {v:.2g}" for c, v in
-            published.items()), ours=", ".join(f"{c} {v:.2g}" for c, v in medians.items()), n=600,
-            verdict=REPRODUCED if good else NOT_REPRODUCED, reason="within a factor 1.6: 100 skewed draws each",
-        )]  # fmt: skip
+            source=f"{PAPER}, configuration sampling",
+            published=", ".join(f"{c} {v:.2g}" for c, v in published.items()),
+            basis=our_limit("within a factor of 1.6 of the medians that the original generator gave in 100 draws"),
+            parts=[
+                Equals(
+                    name=c, statement=f"median number of parameters of class {c}, decades", source=PAPER,
+                    published=f"{v:.2g}", basis=our_limit("a factor of 1.6"), paper_n=100,
+                    samples=bootstrap(decades_of(c), np.median), target=math.log10(v), tolerance=math.log10(1.6),
+                    why="the published are medians of 100 skewed draws",
+                )
+                for c, v in published.items()
+            ],
+        )  # fmt: skip
+
+
+def decades_of(size_class: str, networks: int = 1000) -> np.ndarray:
+    """Logarithms of the numbers of parameters of the first networks of a class."""
+    return np.log10([dln_dimension(sample_widths(size_class, i)) for i in range(networks)])
 
 
 @figure("fig16", source=f"{PAPER}, exact values of random networks (F16)")
@@ -107,17 +111,28 @@ class TheoryOfConstantWidth:
         axes[1].set(xlabel="layers", ylabel="multiplicity $m$", ylim=(0, None))
         return Drawing(fig, table)
 
-    def claims(self, runs: Runs) -> list[Claim]:
-        ours = [dln_learning_coefficient((100,) * (n + 1), 0) for n in (2, 3, 4, 5)]
-        values, multiplicities = [float(v) for v, _ in ours], [m for _, m in ours]
-        ones = [n for n in (20, 25, 50, 100) if dln_learning_coefficient((100,) * (n + 1), 0).multiplicity == 1]
-        good = values == [3750, 3333.5, 3125, 3000] and multiplicities == [1, 3, 1, 1] and len(ones) == 4
-        return [Claim(
-            name="constant width 100", statement="learning coefficient and multiplicity at 2, 3, 4, 5 layers",
-            source=f"{PAPER}, F17", published="3750, 3333.5, 3125, 3000; m = 1, 3, 1, 1; m = 1 at 20, 25, 50, 100",
-            ours=f"{', '.join(f'{v:g}' for v in values)}; m = {', '.join(map(str, multiplicities))}; m = 1 at"
-            f" {', '.join(map(str, ones))}", verdict=REPRODUCED if good else NOT_REPRODUCED, n=4,
-        )]  # fmt: skip
+    def claims(self, runs: Runs) -> Iterator[Claim]:
+        def constant_width(layers: int) -> tuple[float, int]:
+            value, multiplicity = dln_learning_coefficient((100,) * (layers + 1), 0)
+            return float(value), multiplicity
+
+        few, arches = (2, 3, 4, 5), (20, 25, 50, 100)
+        shared: dict[str, Any] = {"source": f"{PAPER}, F17", "basis": PRINTED}
+        yield Exact(
+            name="learning coefficient", statement="learning coefficient at constant width 100 and 2, 3, 4, 5 layers",
+            published="3750, 3333.5, 3125, 3000", value=[constant_width(n)[0] for n in few],
+            target=(3750, 3333.5, 3125, 3000), fmt="g", **shared,
+        )  # fmt: skip
+        yield Exact(
+            name="multiplicity", statement="multiplicity at 2, 3, 4, 5 layers, and at 20, 25, 50, 100",
+            published="1, 3, 1, 1; 1 at 20, 25, 50, 100", value=[constant_width(n)[1] for n in (*few, *arches)],
+            target=(1, 3, 1, 1, 1, 1, 1, 1), fmt="g", **shared,
+        )  # fmt: skip
+        yield Exact(
+            name="plateau", statement="with many layers (100) the learning coefficient comes to a plateau",
+            source=f"{PAPER}, F17", published="about 2525", basis=read_off("25"), value=constant_width(100)[0],
+            target=2525, rounding=25, fmt="g",
+        )  # fmt: skip
 
 
 @figure("volume", source=f"{PAPER}, volume scaling")

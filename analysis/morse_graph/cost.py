@@ -137,8 +137,8 @@ class TimeBySubdivisions:
         return [
             doubles(
                 runs, "time by subdivisions", "subdivisions", 5, grown, source=source,
-                statement="The time of a Morse graph doubles with each subdivision (mean factor; theirs from S = 9, ours "
-                "over the last four)",
+                statement="The time of a Morse graph doubles with each subdivision (mean factor; theirs from S = 9, "
+                "ours over the last four)",
             ),
             AtMost(
                 name="time at S=15", statement="Fit, Morse graph and retraction at S = 15 take less than published",

@@ -1,8 +1,8 @@
 """What Eslami et al. (2021) claim about Morse graphs and retractions, asked of paired and of shuffled rows.
 
 A sample is one seed: its graph with paired rows, and its first shuffle. Further shuffles of a seed share its networks
-and are no samples of their own; where a claim uses them, it uses their mean. The paper shows one graph of each kind: its
-numbers are compared with prediction intervals of one further run.
+and are no samples of their own; where a claim uses them, it uses their mean. The paper shows one graph of each kind, so
+that its numbers are compared with prediction intervals of one further run.
 """
 
 from __future__ import annotations

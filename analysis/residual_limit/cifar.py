@@ -16,6 +16,7 @@ from reprod.figures.claims import All, AtLeast, AtMost, Claim, Equals, our_limit
 from reprod.figures.figure import Drawing, Runs, figure
 from reprod.figures.style import BLUE, ORANGE
 from reprod.residual_limit.config import CifarResnet
+from reprod.training import stream
 
 SCALES = ("paper", "medium", "small", "smoke")
 DECIDES = ("paper", "medium")
@@ -154,7 +155,7 @@ class SmoothOrNot:
         rows = []
         for ax, (config, records) in zip(axes, runs, strict=True):
             record = records[0]
-            entry = int(np.random.default_rng(0).integers(np.array(record.array("conv1")).shape[1]))
+            entry = int(stream(0, "figure/entry").integers(np.array(record.array("conv1")).shape[1]))
             for i, colour in ((1, teal), (2, "#9467BD")):
                 values = np.array(record.array(f"conv{i}"))[:, entry]
                 ax.plot(values, color=colour, label=f"$i={i}$")

@@ -16,6 +16,7 @@ from reprod.figures.figure import Drawing, Runs, figure
 from reprod.figures.style import BLUE
 from reprod.residual_limit import rates
 from reprod.residual_limit.config import ResnetLongTime
+from reprod.training import stream
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,7 +156,7 @@ class LongTraining:
                 name="smooth", statement="V stays smooth in the layer: rms increment over standard deviation",
                 published="smooth (by eye)", basis=our_limit("a third; white noise has 1.41"), **common, each=True,
                 samples=[roughness(r) for r in records], bound=1 / 3,
-                refuted_by=with_(V_rec=lambda values, case: np.random.default_rng(0).normal(size=values.shape)),
+                refuted_by=with_(V_rec=lambda values, case: stream(0, "noise").normal(size=values.shape)),
                 confirmed_by=with_(V_rec=wave),
             ),
             Exact(

@@ -107,26 +107,25 @@ class Theory:
                     ),
                 )
             )  # fmt: skip
-        for _, records in runs.of("resnet_theory"):
-            for record in records:
-                found += [check(row, record.id) for row in record.table("checks").to_dict("records")]
-        return found
+        records = runs.of("resnet_theory").records
+        checks = pd.concat([r.table("checks") for r in records])
+        return [*found, *(check(rows, tuple(r.id for r in records)) for _, rows in checks.groupby("name", sort=False))]
 
 
-def check(row: dict[Any, Any], run_id: str) -> Claim:
-    """A statement with a closed form, or a limit, to compare with."""
-    name = str(row["name"])
+def check(rows: pd.DataFrame, run_ids: tuple[str, ...]) -> Claim:
+    """A statement with a closed form, or a limit, to compare with; a row for each seed."""
+    row = rows.iloc[0]
 
     def shifted(by: float) -> Any:
         def change(frame: pd.DataFrame, _: Any) -> pd.DataFrame:
-            frame.loc[frame.name == name, "value"] = frame.expected + by * (2 * frame.tolerance + 1e-9)
+            frame.loc[frame.name == row["name"], "value"] = frame.expected + by * (2 * frame.tolerance + 1e-9)
             return frame
 
         return lambda given: altered(given, tables={"checks": change})
 
     return Exact(
-        name=name, statement=str(row["says"]), source=f"{PAPER}, theory", published=f"{row['expected']:.6g}",
-        basis=our_limit(f"closed form or limit, met within {row['tolerance']:.2g}"), paper_n=1, fmt=".6g",
-        value=float(row["value"]), target=float(row["expected"]), rounding=float(row["tolerance"]),
-        run_ids=(run_id,), refuted_by=shifted(1.0), confirmed_by=shifted(0.0),
+        name=str(row["name"]), statement=str(row.says), source=f"{PAPER}, theory", published=f"{row.expected:.6g}",
+        basis=our_limit(f"closed form or limit, met within {row.tolerance:.2g}"), paper_n=1, fmt=".6g",
+        value=rows.value.tolist(), target=rows.expected.tolist(), rounding=float(rows.tolerance.min()),
+        run_ids=run_ids, refuted_by=shifted(1.0), confirmed_by=shifted(0.0),
     )  # fmt: skip

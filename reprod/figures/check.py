@@ -34,13 +34,18 @@ def check(chosen: Sequence[Figure], scale: str | None, store: Store) -> list[Row
         at = scale or largest_scale(each, store, index)
         try:
             found = each.findings(gather(each, at, store, index))
-        except BadInput:
-            have = needs(each.runs(at), store, index)
-            lacking = sum(len(config.seeds) for config in have.missing)
-            reason = f"{lacking} runs are missing: reprod reproduce --figure {each.id} --scale {at}"
-            found = each.unchecked(reason)
+        except Exception as error:  # a run is missing, or damaged: the other claims are checked all the same
+            found = each.unchecked(_why_not(each, at, store, index, error))
         rows += [Row(each.paper, each.id, at, claim) for claim in found]
     return rows
+
+
+def _why_not(each: Figure, scale: str, store: Store, index: dict, error: Exception) -> str:
+    if scale in each.scales:
+        have = needs(each.runs(scale), store, index)
+        if lacking := sum(len(config.seeds) for config in have.missing):
+            return f"{lacking} runs are missing: reprod reproduce --figure {each.id} --scale {scale}"
+    return str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
 
 
 def show(rows: Sequence[Row]) -> None:

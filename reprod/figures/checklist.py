@@ -12,6 +12,7 @@ from typing import Any
 
 from reprod import papers, project
 from reprod.config import SCALES
+from reprod.errors import masked
 from reprod.figures.figure import figures, needs
 from reprod.figures.report import date, duration, machine, total_seconds
 from reprod.store import Record, Store
@@ -32,7 +33,7 @@ def _of(store: Store, paper: str) -> Iterator[str]:
     runs = [record for record in every if record.seed is not None]
     done = [record for record in runs if record.status == "FINISHED"]
     yield f"# {papers.known_paper(paper).title}"
-    yield f"\nFrom {store.uri.split('@')[-1]}: {_counted(r.status.lower() for r in runs) or 'no runs'}."
+    yield f"\nFrom {masked(store.uri)}: {_counted(r.status.lower() for r in runs) or 'no runs'}."
     if not done:
         yield f"\nThe store holds no finished run of this paper: `reprod reproduce --paper {paper} --scale small`.\n"
         return

@@ -323,7 +323,7 @@ class Ordered(Claim):
     would call one.
     """
 
-    samples: Sequence[Samples]
+    samples: Sequence[Samples] | np.ndarray
     rising: bool = True
     least: float = 0.5
 

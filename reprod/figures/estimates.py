@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,7 @@ def slope(x: Samples, y: Samples) -> Estimate:
     `n` counts the degrees of freedom plus one, so that two points, which any line fits, decide nothing."""
     from scipy import stats
 
-    if len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) == 0:
         return Estimate(math.nan, math.nan, math.nan, len(x), "slope, Student's t")
     fitted = stats.linregress(x, y)
     df = len(x) - 2
@@ -82,11 +83,17 @@ def bootstrap(samples: Samples, statistic: Callable[..., Any], *, resamples: int
     value = float(statistic(x, axis=0))
     if np.ptp(x) == 0:
         return Estimate(value, value, value, len(x), how)
-    found = stats.bootstrap(
-        (x,), statistic, n_resamples=resamples, rng=np.random.default_rng(0), confidence_level=LEVEL
-    )
-    low, high = map(float, found.confidence_interval)
-    return Estimate(value, low, high, len(x), how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a degenerate jackknife; what then follows is seen and mended
+        for method in ("BCa", "percentile"):
+            found = stats.bootstrap(
+                (x,), statistic, n_resamples=resamples, rng=np.random.default_rng(0), confidence_level=LEVEL,
+                method=method,
+            )  # fmt: skip
+            low, high = map(float, found.confidence_interval)
+            if math.isfinite(low) and math.isfinite(high):  # BCa has none where every jackknifed value is the same
+                break
+    return Estimate(value, low, high, len(x), f"bootstrap, {method}")
 
 
 def interval(samples: Samples) -> tuple[float, float]:

@@ -333,7 +333,37 @@ def save(chosen: Figure, runs: Runs, drawing: Drawing, folder: Path, endings: st
     return paths
 
 
-def log(chosen: Figure, runs: Runs, paths: Sequence[Path], store: Store) -> None:
+def draw_all(
+    chosen: Sequence[Figure], scale: str | None, store: Store, folder: Path, *, log: bool
+) -> tuple[int, list[str]]:
+    """Draw figures into `folder`, and keep them in the store where `log`. What goes wrong with one is said, and the
+    others are drawn all the same. Without a `scale` each is drawn at its largest.
+    (how many were drawn, what went wrong)"""
+    index: dict[str, dict[str, list[Record]]] = {}
+    drawn, complaints = 0, []
+    for each in chosen:
+        try:
+            runs = gather(each, scale or largest_scale(each, store, index), store, index)
+            paths = write(each, runs, folder)
+        except BadInput as error:
+            complaints.append(str(error))
+            continue
+        except Exception as error:  # one figure that cannot be drawn must not cost the others
+            complaints.append(f"{each.id} cannot be drawn ({type(error).__name__}: {error})")
+            continue
+        drawn += 1
+        print(f"{each.id}: {', '.join(map(str, paths))}")
+        if log:
+            try:
+                keep(each, runs, paths, store)
+            except Exception as error:
+                complaints.append(f"{each.id} is drawn, but not kept in the store: {error}")
+    for complaint in dict.fromkeys(complaints):
+        print(complaint)
+    return drawn, complaints
+
+
+def keep(chosen: Figure, runs: Runs, paths: Sequence[Path], store: Store) -> None:
     """Keep drawn files in the store, where the MLflow page shows them: caption, claims and runs in the description."""
     from reprod.store import writer
 

@@ -5,26 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reprod.errors import BadInput
+from reprod import project
 from reprod.figures.check import check, show
-from reprod.figures.figure import Figure, gather, log, write
+from reprod.figures.figure import Figure, draw_all
 from reprod.jobs import plan, pool
+<<<<<<< HEAD
 from reprod.jobs.sweep import counts, settled_plan
 from reprod.jobs.times import Times, device_here, spoken, wants_gpu
+=======
+from reprod.jobs.sweep import counts, run_missing, show_plan
+>>>>>>> main
 from reprod.store import Store
 from reprod.store.archive.restore import restore
 from reprod.store.archive.store import ArchiveStore, archives
 
 
 def reproduce(
-    chosen: Sequence[Figure], scale: str, options: pool.Options, out: Path, dry_run: bool, archive: bool = True
+    chosen: Sequence[Figure],
+    scale: str,
+    options: pool.Options,
+    out: Path,
+    dry_run: bool,
+    wait: float = 600,
+    archive: bool = True,
 ) -> int:
     """Run what the figures lack, draw them, check the claims. What the archive has is taken from there, unless
     `archive` is false. 1 if something failed or is still missing."""
     configs = plan.figure_configs(chosen, scale)
     pool.check(options)
     store = Store()
-    made = settled_plan(configs, store, again=False) if not dry_run else plan.make(configs, store)
+    made = plan.make(configs, store)
     print(f"{len(chosen)} figures at scale {scale} need {sum(len(c.seeds) for c in configs)} runs: {counts(made)}")
     if archive and made.jobs and archives():
         held = ArchiveStore()
@@ -33,23 +43,18 @@ def reproduce(
             print(f"  {len(ids)} of them are in the archive and are taken from there (--no-archive runs them anew)")
             if not dry_run:
                 restore(held.all, only={each for run_id in ids for each in held.with_parents(run_id)})
-    _show_plan(made, store, options)
+    show_plan(made, store, options)
     if dry_run:
         return 0
-    if made.jobs:
+    project.writable(out, "--out")
+    project.writable(project.cache_dir(), "work in progress (REPROD_CACHE names another folder)")
+    if made.jobs or made.running:
         plan.need([job.config for job in made.jobs])
-        print(pool.summary(pool.run_all(made.jobs, options)))
-    store, index, missing = Store(), plan.Index(), 0
-    for each in chosen:
-        try:
-            runs = gather(each, scale, store, index)
-            paths = write(each, runs, out)
-            log(each, runs, paths, store)
-            print(f"{each.id}: {', '.join(map(str, paths))}")
-        except BadInput as error:
-            missing += 1
-            print(error)
+        print(pool.summary(run_missing(made, options, wait)))
+    store = Store()
+    _, complaints = draw_all(chosen, scale, store, out, log=True)
     show(check(chosen, scale, store))
+<<<<<<< HEAD
     return 1 if missing else 0
 
 
@@ -65,3 +70,6 @@ def _show_plan(made: plan.Plan, store: Store, options: pool.Options) -> None:
         rest = f"{len(guesses) - len(known)} jobs of unknown length" if len(known) < len(guesses) else ""
         total = f"about {spoken(sum(known) / options.workers)} with {options.workers} workers" if known else ""
         print(f"  {' and '.join(filter(None, [total, rest]))}")
+=======
+    return 1 if complaints else 0
+>>>>>>> main

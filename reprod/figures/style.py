@@ -40,8 +40,10 @@ def applied() -> Iterator[None]:
     import matplotlib
     from cycler import cycler
 
-    settings: Any = {**SETTINGS, "axes.prop_cycle": cycler(color=CYCLE)}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a figure is the same whatever the user's matplotlibrc says
+        settings: Any = {**SETTINGS, "axes.prop_cycle": cycler(color=CYCLE)}
+        matplotlib.rcParams.update(settings)
         yield
 
 

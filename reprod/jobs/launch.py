@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from reprod import papers
+from reprod import papers, project
 from reprod.config import Config, parameter_table, resolve
-from reprod.errors import BadInput, Diverged, Interrupted
+from reprod.errors import BadInput, Diverged, Interrupted, masked
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -27,7 +29,10 @@ def entry_point(name: str) -> Callable[..., int]:
         if {"-h", "--help"} & set(words):
             print(help_text(name))
             return OK
-        return guarded(lambda: _run(name, _pairs(name, words)))
+        note = os.environ.get("REPROD_NOTE", "")
+        return guarded(
+            lambda: _taking_over(name, lambda adopt: _run(name, _pairs(name, words), adopt=adopt, note=note))
+        )
 
     return main
 
@@ -37,29 +42,39 @@ def guarded(action: Callable[[], int]) -> int:
     try:
         return action()
     except BadInput as error:
-        print(f"reprod: {error}", file=sys.stderr)
-        _fail_adopted(str(error))
+        _say(str(error))
         return BAD_INPUT
     except Diverged as error:
-        print(f"reprod: {error}", file=sys.stderr)
+        _say(str(error))
         return FAILED
     except Interrupted as error:
-        print(f"reprod: {error}", file=sys.stderr)
+        _say(f"{error}; {error.advice}" if error.advice else str(error))
         return 128 + error.signum
 
 
-def _fail_adopted(reason: str) -> None:
-    """Under `mlflow run` the run exists before we are asked: let it end FAILED, with the sentence as its reason."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    if run_id is None:
-        return
-    try:
-        from reprod.store.connection import connect
-        from reprod.store.writer import settle
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(f"reprod: {masked(text)}", file=sys.stderr, flush=True)
 
-        settle(connect(), run_id, "FAILED", reason)
-    except Exception as error:
-        print(f"reprod: the run {run_id} could not be marked as failed: {error}", file=sys.stderr)
+
+def _taking_over(name: str, action: Callable[[str | None], int]) -> int:
+    """Under `mlflow run` a run exists before we are asked (`MLFLOW_RUN_ID`): take it if it is for us, and let it end
+    FAILED, with the sentence as its reason, where the input is bad. Raises `BadInput` for a run that is not ours."""
+    made = os.environ.pop("MLFLOW_RUN_ID", None)
+    if made is None:
+        return action(None)
+    from reprod.store.connection import connect
+    from reprod.store.writer import claim, settle
+
+    claim(connect(), made, name)
+    try:
+        return action(made)
+    except BadInput as error:
+        try:
+            settle(connect(), made, "FAILED", str(error))
+        except Exception as trouble:
+            _say(f"the run {made} could not be marked as failed: {trouble}")
+        raise
 
 
 def _pairs(name: str, words: Sequence[str]) -> dict[str, str]:
@@ -82,8 +97,10 @@ def _pairs(name: str, words: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _run(name: str, values: Mapping[str, str]) -> int:
+def _run(name: str, values: Mapping[str, str], *, adopt: str | None = None, typed: bool = False, note: str = "") -> int:
+    """`typed`: a person gave exactly these values (`mlflow run` passes the defaults, too)."""
     if run_id := values.get("resume"):
+<<<<<<< HEAD
         return resume(run_id, entry=name)
     config = resolve(papers.config_class(name), values)
     _say_how_long(config)
@@ -96,18 +113,39 @@ def _say_how_long(config: Config) -> None:
 
     if words := warning(config, Times(Store())):
         print(f"reprod: {words}", file=sys.stderr, flush=True)
+=======
+        return resume(run_id, entry=name, made=adopt)
+    config = resolve(papers.config_class(name), values)
+    say_ineffective(name, ineffective(config, values if typed else None))
+    return execute(config, adopt=adopt, note=note)
+>>>>>>> main
 
 
-def execute(config: Config, *, resume: str | None = None, parent_id: str | None = None) -> int:
+def ineffective(config: Config, typed: Iterable[str] | None = None) -> set[str]:
+    """The given parameters that change nothing, given the others. Without `typed`: of those off their default."""
+    return {config.aliases.get(name, name) for name in (config.given() if typed is None else typed)} & config.unused()
+
+
+def say_ineffective(experiment: str, names: Iterable[str]) -> None:
+    if idle := sorted(names):
+        has = "has" if len(idle) == 1 else "have"
+        _say(f"{', '.join(idle)} {has} no effect with the other parameters of this {experiment}")
+
+
+def execute(
+    config: Config, *, resume: str | None = None, adopt: str | None = None, parent_id: str | None = None, note: str = ""
+) -> int:
     """Run an experiment in this process and record it. Returns the exit status; `BadInput` leaves no run behind."""
+    print(f"{config.title()}: looking at data, device and store", file=sys.stderr, flush=True)
     config.prepare()
+    project.writable(project.cache_dir(), "work in progress (REPROD_CACHE names another folder)")
     _check_upstream(config)
     from reprod import training
     from reprod.store import writer
 
     training.signals.install()
     function = papers.function(config.experiment)
-    run = writer.open_run(config, resume=resume, parent_id=parent_id)
+    run = writer.open_run(config, resume=resume, adopt=adopt, parent_id=parent_id, note=note)
     with writer.recording(run):
         function(config, run)
     _report(run)
@@ -125,30 +163,35 @@ def _check_upstream(config: Config) -> None:
                 wanted.prepare()
 
 
-def resume(run_id: str, *, entry: str | None = None) -> int:
-    """Continue an unfinished run behind its newest checkpoint, to the metrics of one that was never stopped."""
+def resume(run_id: str, *, entry: str | None = None, made: str | None = None) -> int:
+    """Continue an unfinished run behind its newest checkpoint, to the metrics of one that was never stopped.
+
+    `made` is the empty run that `mlflow run -P resume=...` made for us: it then names the one that was continued.
+    """
     from reprod.store import Store
     from reprod.store.liveness import alive
+    from reprod.store.writer import point_to
 
     store = Store()
     record = store.get(run_id)
-    if record.parent_id and "reprod.sweep" not in store.get(record.parent_id).tags:
-        record = store.get(record.parent_id)  # one seed of several: they continue together
+    parent = store.parent(record)
+    if parent is not None and "reprod.sweep" not in parent.tags:
+        record = parent  # one seed of several: they continue together
     if entry and record.experiment != entry:
         raise BadInput(f"resume={run_id}: that is a run of {record.experiment}, not of {entry}")
     if record.status == "FINISHED":
         raise BadInput(f"run {record.id} is finished: there is nothing to resume")
-    if record.status == "RUNNING" and (owner := alive(record.tags)):
-        raise BadInput(f"run {record.id} is still running ({owner})")
-    made_by_mlflow = os.environ.pop("MLFLOW_RUN_ID", None)
+    if record.status == "RUNNING" and (owner := alive(record.entity)):
+        raise BadInput(
+            f"run {record.id} is still running ({owner}); if you know that it is not: reprod status --dead {record.id}"
+        )
+    if waiting := store.undelivered.get(record.id):
+        raise BadInput(f"run {record.id} has {waiting} messages that wait on this machine: `reprod sync` comes first")
     try:
-        status = execute(record.config, resume=record.id)
+        return execute(record.config, resume=record.id)
     finally:
-        if made_by_mlflow and made_by_mlflow != record.id:  # `mlflow run -P resume=...` made an empty run of its own
-            from reprod.store.writer import point_to
-
-            point_to(store.client, made_by_mlflow, record.id, record.name)
-    return status
+        if made and made != record.id:
+            point_to(store.client, made, record.id, record.name)
 
 
 def _report(run: object) -> None:
@@ -159,18 +202,19 @@ def _report(run: object) -> None:
     print(f"\n{run.config.title()}: run {run.run_id} {'FAILED: ' + run.failure if run.failure else 'FINISHED'}")
     for name in sorted(run.latest):
         print(f"  {name:<28} {run.latest[name]:.6g}")
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if uri.startswith("sqlite:///"):
-        folder = Path(uri.removeprefix("sqlite:///")).parent
-        where = "" if folder == Path.cwd() else f" --backend-store-uri {uri}"
-        print(f"See it: mlflow ui{where}, then http://127.0.0.1:5000/#/experiments/{_place(run)}/runs/{run.run_id}")
-    else:
-        print(f"See it: {uri}/#/experiments/{_place(run)}/runs/{run.run_id}")
+    page = f"#/experiments/{run.client.get_run(run.run_id).info.experiment_id}/runs/{run.run_id}"
+    print(f"See it: {see(os.environ.get('MLFLOW_TRACKING_URI', ''), page)}")
     print(f"Its figures: reprod figures --experiment {run.config.experiment} --scale {run.config.scale}", flush=True)
 
 
-def _place(run: object) -> str:
-    return run.client.get_run(run.run_id).info.experiment_id  # type: ignore[attr-defined]
+def see(uri: str, page: str) -> str:
+    """How to look at a page of a store."""
+    from reprod.store.connection import database
+
+    if uri.startswith("http"):
+        return f"{masked(uri)}/{page}"
+    where = "" if database(uri) == Path.cwd() / "mlflow.db" else f" --backend-store-uri {shlex.quote(masked(uri))}"
+    return f"mlflow ui{where}, then http://127.0.0.1:5000/{page}"
 
 
 def help_text(name: str) -> str:
@@ -211,7 +255,7 @@ def conda_stands_in() -> bool:
     return bool(found) and all(b"stand-in for conda" in conda.read_bytes()[:200] for conda in found)
 
 
-def run_project(name: str, values: Mapping[str, str], manager: str | None) -> int:
+def run_project(name: str, values: Mapping[str, str], manager: str | None, note: str = "") -> int:
     """`reprod run`: in this process where this environment has everything, else through `mlflow run`."""
     usable = managers()
     if manager is None:
@@ -223,23 +267,26 @@ def run_project(name: str, values: Mapping[str, str], manager: str | None) -> in
     elif usable[manager]:
         raise BadInput(f"--env-manager {manager}: {usable[manager]}")
     if manager == "local":
-        return _run(name, values)
+        return _taking_over(name, lambda adopt: _run(name, values, adopt=adopt, typed=True, note=note))
     if "resume" not in values:
         resolve(papers.config_class(name), values).prepare()
-    return _mlflow_run(name, values, manager)
+    return _mlflow_run(name, values, manager, note)
 
 
-def _mlflow_run(name: str, values: Mapping[str, str], manager: str) -> int:
+def _mlflow_run(name: str, values: Mapping[str, str], manager: str, note: str) -> int:
     import subprocess
 
-    from reprod import project
     from reprod.store.connection import connect
 
     connect()  # makes the store before MLflow opens it
     environment = {**os.environ, "PATH": _path()}
-    place = os.environ.get("MLFLOW_EXPERIMENT_NAME", name)
+    environment.pop("MLFLOW_RUN_ID", None)
+    environment |= {"REPROD_NOTE": note} if note else {}
     command = [sys.executable, "-m", "mlflow", "run", str(project.need_root()), "-e", name, "--env-manager", manager]
-    command += ["--experiment-name", place]
+    if number := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        command += ["--experiment-id", number]
+    else:
+        command += ["--experiment-name", os.environ.get("MLFLOW_EXPERIMENT_NAME", name)]
     for key, value in values.items():
         command += ["-P", f"{key}={value}"]
     return subprocess.run(command, env=environment, check=False).returncode

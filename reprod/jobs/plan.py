@@ -27,6 +27,7 @@ class Job:
 
     config: Config
     resume: str | None = None
+    again: bool = False  # although it is finished
 
     @property
     def title(self) -> str:
@@ -75,7 +76,7 @@ def make(configs: Sequence[Config], store: Store, *, again: bool = False) -> Pla
     plan, index = Plan(), Index()
     for config in unique(configs):
         if again:
-            plan.jobs.append(Job(config))
+            plan.jobs.append(Job(config, again=True))
             continue
         if config.experiment not in index:
             index[config.experiment] = store.by_digest(config.experiment)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -23,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from reprod.errors import BadInput, Interrupted, nearest
 from reprod.jobs.plan import Job
 from reprod.machine import cores, cuda_devices
@@ -33,7 +36,7 @@ class Outcome:
     """What became of a job."""
 
     job: Job
-    state: str = "waiting"  # waiting, running, finished, failed, stopped
+    state: str = "waiting"  # waiting, running, finished, failed, stopped, elsewhere (another process is at it)
     log: Path | None = None
     began: float = 0.0
     ended: float = 0.0
@@ -94,14 +97,18 @@ def check(options: Options) -> None:
         slurm_executor(options, Path(tempfile.gettempdir()))
 
 
-def run_all(jobs: Sequence[Job], options: Options, *, parent_id: str | None = None) -> list[Outcome]:
-    """Run the jobs; a failed one does not stop the others. Ctrl-C and SIGTERM stop the running ones with a checkpoint
-    and raise `Interrupted`; what is finished stays finished."""
+def run_all(jobs: Sequence[Job], options: Options, *, parent_id: str | None = None, wait: float = 600) -> list[Outcome]:
+    """Run the jobs; a failed one does not stop the others. Ctrl-C, SIGTERM and a closed terminal stop the running ones
+    with a checkpoint and raise `Interrupted`; what is finished stays finished.
+
+    A job that another process of this machine is at is left to it; for at most `wait` seconds we wait for what becomes
+    of it.
+    """
     folder = log_folder()
     outcomes = [Outcome(job, log=folder / f"{index:04d}-{job.config.experiment}.log") for index, job in enumerate(jobs)]
     launch = {"local": _local, "slurm": _slurm}[options.launcher]
     with _showing(outcomes):
-        launch(outcomes, options, parent_id)
+        launch(outcomes, options, parent_id, wait)
     return outcomes
 
 
@@ -110,7 +117,7 @@ def log_folder() -> Path:
 
     stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{os.getpid()}"
     folder = cache_dir() / "logs" / stamp
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, mode=0o700)  # Slurm's task files hold the environment, with what is secret in it
     return folder
 
 
@@ -160,19 +167,95 @@ def _context(threads: int) -> Any:
     return context
 
 
-def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None) -> None:
+class _Claims:
+    """Which process of this machine is at which run, before the store can know: a lock for each seed's identity. Two
+    commands that are started at once share their runs, and none is made twice. A dead process holds no lock."""
+
+    def __init__(self) -> None:
+        from reprod.project import cache_dir
+        from reprod.store.connection import tracking_uri
+
+        self.folder = cache_dir() / "claims"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.store = hashlib.sha256(tracking_uri().encode()).hexdigest()[:8]
+        self.planned = time.time()
+        self.held: dict[int, list[FileLock]] = {}
+        self.refused: set[int] = set()
+
+    def take(self, outcome: Outcome) -> bool:
+        """Claim all seeds of a job, or none."""
+        config = outcome.job.config
+        paths = [self.folder / f"{self.store}-{config.for_seed(seed).digest()}.lock" for seed in config.seeds]
+        touched = any(path.exists() and path.stat().st_mtime > self.planned for path in paths)
+        locks: list[FileLock] = []
+        try:
+            for path in paths:
+                locks.append(FileLock(path))
+                locks[-1].acquire(timeout=0)
+                os.utime(path)
+        except Timeout:
+            for lock in locks:
+                lock.release()
+            self.refused.add(id(outcome))
+            return False
+        self.held[id(outcome)] = locks
+        if touched:
+            self.refused.add(id(outcome))
+        return True
+
+    def contested(self, outcome: Outcome) -> bool:
+        """Whether another process had it since we planned: then the store must be asked again."""
+        return id(outcome) in self.refused
+
+    def release(self, outcome: Outcome) -> None:
+        for lock in self.held.pop(id(outcome), []):
+            with contextlib.suppress(OSError):
+                os.utime(lock.lock_file)
+            lock.release()
+
+
+def _still_to_do(outcome: Outcome, again: bool) -> bool | None:
+    """Ask the store again about a job that another process had: True: (what is left of) it is ours; False: it is done;
+    None: somebody is at it."""
+    from reprod.jobs import plan
+    from reprod.store import Store
+
+    if again:
+        return True
+    found = plan.make([outcome.job.config], Store())
+    if found.running:
+        return None
+    if found.jobs:
+        outcome.job = found.jobs[0]
+        return True
+    outcome.state = "failed" if found.failed else "finished"
+    outcome.reason = "by another process"
+    return False
+
+
+def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None, wait: float) -> None:
     workers = min(options.workers, len(outcomes)) or 1
     threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores() // workers)
     context = _context(threads)
-    environment = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_", "CUDA_"))}
+    environment = _passed_on()
     devices = cuda_devices() or [""]
     free = [devices[i % len(devices)] for i in range(workers)]  # one for each worker that is not busy
     waiting = list(outcomes)
     active: dict[Any, tuple[Outcome, str]] = {}
+    claims, idle_since = _Claims(), 0.0
     with _stopping() as stop:
         while waiting or active:
-            while waiting and len(active) < workers and not stop:
-                outcome = waiting.pop(0)
+            for outcome in list(waiting):
+                if stop or len(active) >= workers:
+                    break
+                if not claims.take(outcome):
+                    continue
+                if claims.contested(outcome) and not (ours := _still_to_do(outcome, outcome.job.again)):
+                    claims.release(outcome)
+                    if ours is False:
+                        waiting.remove(outcome)
+                    continue
+                waiting.remove(outcome)
                 device = free.pop(0)
                 sees = {"CUDA_VISIBLE_DEVICES": device} if device and ":" not in outcome.job.config.device else {}
                 arguments = (outcome.job, parent_id, str(outcome.log), environment | sees, threads)
@@ -182,17 +265,41 @@ def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None)
                 outcome.state, outcome.began = "running", time.monotonic()
             if stop and not active:
                 break
-            if stop and stop[0] > 0:
+            while len(stop) > stop.passed_on:
+                stop.passed_on += 1
                 for process in active:
                     os.kill(process.pid, signal.SIGTERM)
-                stop[0] = -stop[0]
-            multiprocessing.connection.wait([process.sentinel for process in active], timeout=0.5)
+            if active or not waiting:
+                idle_since = 0.0
+            elif not idle_since:
+                idle_since = time.monotonic()
+                print(
+                    f"reprod: another process is at {len(waiting)} of these jobs: waiting for it, {wait / 60:.0f} min "
+                    "at most (--wait)",
+                    file=sys.stderr,
+                )
+            elif time.monotonic() - idle_since > wait:
+                for outcome in waiting:
+                    outcome.state, outcome.reason = "elsewhere", "of this machine"
+                break
+            if active:
+                multiprocessing.connection.wait([process.sentinel for process in active], timeout=0.5)
+            else:
+                time.sleep(0.5)
             for process in [process for process in active if process.exitcode is not None]:
                 outcome, device = active.pop(process)
                 free.append(device)
                 _settle(outcome, process.exitcode)
+                claims.release(outcome)
         if stop:
-            raise Interrupted(abs(stop[0]))
+            raise Interrupted(stop[0])
+
+
+def _passed_on() -> dict[str, str]:
+    """The environment that matters to a job; the run that `mlflow run` may have made is not the job's."""
+    return {
+        k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_", "CUDA_")) and k != "MLFLOW_RUN_ID"
+    }
 
 
 def _settle(outcome: Outcome, status: int) -> None:
@@ -213,16 +320,33 @@ def _last_words(log: Path | None) -> str:
     return (ours or errors or lines or ["no output"])[-1][:300]
 
 
+class _Stop(list[int]):
+    """The signals that asked to stop, and how many of them the jobs have been told of."""
+
+    passed_on = 0
+
+
 @contextlib.contextmanager
-def _stopping() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM into a list instead of raising."""
-    stop: list[int] = []
+def _stopping() -> Iterator[_Stop]:
+    """Collect the signals that ask to stop, instead of raising: one, and after two seconds a second one."""
+    from reprod import training
+
+    stop, since = _Stop(), 0.0
 
     def receive(signum: int, _frame: Any) -> None:
+        nonlocal since
         if not stop:
-            stop.append(signum)
+            training.aside(
+                "stopping: each running job ends after its iteration at hand, with a checkpoint; the same again stops "
+                "them at once and loses what came after their last checkpoint"
+            )
+        elif time.monotonic() - since < 2.0 or len(stop) > 1:
+            return
+        stop.append(signum)
+        since = time.monotonic()
 
-    before = {s: signal.signal(s, receive) for s in (signal.SIGINT, signal.SIGTERM)}
+    signals = [s for s in training.STOPPING if s != getattr(signal, "SIGUSR2", None)]
+    before = {s: signal.signal(s, receive) for s in signals if signal.getsignal(s) != signal.SIG_IGN}
     try:
         yield stop
     finally:
@@ -303,11 +427,10 @@ def task_environment() -> dict[str, str]:
     from reprod import data
     from reprod.store.connection import tracking_uri
 
-    passed = {k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_")) and k != "MLFLOW_RUN_ID"}
-    return {**passed, "MLFLOW_TRACKING_URI": tracking_uri(), "REPROD_DATA": str(data.folder())}
+    return {**_passed_on(), "MLFLOW_TRACKING_URI": tracking_uri(), "REPROD_DATA": str(data.folder())}
 
 
-def _slurm(outcomes: Sequence[Outcome], options: Options, parent_id: str | None) -> None:
+def _slurm(outcomes: Sequence[Outcome], options: Options, parent_id: str | None, _wait: float) -> None:
     assert outcomes[0].log is not None
     executor = slurm_executor(options, outcomes[0].log.parent)
     environment = task_environment()
@@ -381,7 +504,7 @@ def _table(outcomes: Sequence[Outcome], done: threading.Event) -> None:
         view = Table(title=f"{count} of {len(outcomes)} finished", box=None, title_justify="left")
         for column in ("state", "time", "run", "last line"):
             view.add_column(column, no_wrap=True)
-        order = {"running": 0, "failed": 1, "stopped": 2, "waiting": 3, "finished": 4}
+        order = {"running": 0, "failed": 1, "stopped": 2, "waiting": 3, "elsewhere": 3, "finished": 4}
         for outcome in sorted(outcomes, key=lambda o: order[o.state])[:20]:
             clock = f"{int(outcome.seconds) // 60}:{int(outcome.seconds) % 60:02d}" if outcome.began else ""
             words = _last_line(outcome.log) if outcome.state == "running" else outcome.reason
@@ -407,9 +530,15 @@ def _last_line(log: Path | None) -> str:
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     """The last words of a sweep: counts, and every failure with its reason and its log."""
-    counts = {state: sum(o.state == state for o in outcomes) for state in ("finished", "failed", "stopped", "waiting")}
+    states = ("finished", "failed", "stopped", "waiting", "elsewhere")
+    counts = {state: sum(o.state == state for o in outcomes) for state in states}
     lines = [", ".join(f"{count} {state}" for state, count in counts.items() if count)]
     for outcome in outcomes:
+        if outcome.state == "elsewhere":
+            lines.append(
+                f"still with another process: {outcome.job.title} ({outcome.reason}); started again later, this "
+                "command runs what is left; `reprod status` shows who is at it"
+            )
         if outcome.state in ("failed", "stopped"):
             lines.append(f"{outcome.state}: {outcome.job.title}: {outcome.reason}\n    log: {outcome.log}")
     return "\n".join(lines)

@@ -199,7 +199,8 @@ def _separation(config: LeSdeSeparation, run: Run) -> None:
         for t, ratio in zip(trace.times, np.median(trace.ratio, axis=0), strict=True):
             run.log(int(t), {f"ratio/r_{spell(r)}": float(ratio)})
     table = pd.DataFrame(systems)
-    for r, share in table.groupby("exponent")["separable"].mean().items():
+    for r in config.exponents:
+        share = table.loc[table["exponent"] == r, "separable"].mean()
         run.log(config.iterations, {f"separable/r_{spell(r)}": float(share)})
     run.table("systems", table, about="each system at the end: gap over spread, mean cosine of centred class means, "
               "whether hyperplanes part its classes")  # fmt: skip

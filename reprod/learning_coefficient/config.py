@@ -180,6 +180,11 @@ class ResnetLlcCurve(Config):
             "eval_every": 400, "n_train": 2000, "n_test": 2000, "sgld_steps": 250, "sgld_batch_size": 256,
             "step_size": 2e-5, "burn_in": 0.5,
         },
+        "medium": {
+            "width": 4, "learning_rate": 0.05, "batch_size": 128, "iterations": 4001, "eval_every": 2000,
+            "n_train": 2000, "n_test": 2000, "sgld_steps": 500, "sgld_batch_size": 256, "step_size": 2e-5,
+            "burn_in": 0.5,
+        },
         "smoke": {
             "width": 1, "learning_rate": 0.05, "batch_size": 32, "iterations": 4, "eval_every": 2,
             "n_train": 200, "n_test": 100, "sgld_steps": 4, "sgld_batch_size": 32, "burn_in": 0.5,

@@ -35,6 +35,12 @@ CONFIGURATIONS: dict[str, tuple[str, int, int]] = {
 TRAININGS = ("iris_training", "mnist_training")
 
 
+def on_processor(config: Config) -> None:
+    """Raise `BadInput` where a GPU is asked for: the compiled epochs and graphs of this paper know none."""
+    if config.device not in ("auto", "cpu"):
+        raise BadInput(f"device={config.device}: {config.experiment} computes on the processor; use device=cpu or auto")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training(Config):
     """What the two trainings share."""
@@ -45,8 +51,12 @@ class Training(Config):
     architecture: str = param("iris_L1", choices=(*IRIS, *MNIST), help="architecture of each network")
     epochs: int = param(150, at_least=2, help="epochs; the early snapshot is taken after two")
     batch_size: int = param(5, at_least=1, help="samples in a batch; the last, smaller one of an epoch is kept")
+    device: str = param("auto", identity=False, help="auto or cpu: networks this small are computed on the processor")
     networks: int = param(100, at_least=2, help="networks, each with its own initialisation, orders and dropout")
     checkpoint_every: int = param(25, at_least=1, identity=False, help="epochs between two checkpoints")
+
+    def prepare(self) -> None:
+        on_processor(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +106,7 @@ class MorseGraph(Config):
     paper = "morse_graph"
     aliases: ClassVar[Mapping[str, str]] = {**Training.aliases, "phase_subdiv": "subdivisions"}
 
+    device: str = param("auto", identity=False, help="auto or cpu: graphs are computed on the processor")
     map: str = param("surrogate", choices=("surrogate", *KNOWN), help="a surrogate of a training, or a known map")
     training_run: str = param(
         "auto",
@@ -123,7 +134,7 @@ class MorseGraph(Config):
     )
     subdivisions: int = param(15, at_least=1, at_most=24, help="bisections S of the box: about 2^S cells")
     padding: bool = param(True, help="widen the image of a cell by one cell on each side")
-    z: float = param(0.0, at_least=0, help="widen it also by so many standard deviations of the surrogate")
+    z: float = param(0.0, at_least=0, at_most=100, help="widen it also by so many standard deviations of the surrogate")
     level: float | None = param(
         None, above=0, below=1, help="instead of z: probability that a path of the process stays inside at all corners"
     )
@@ -136,7 +147,9 @@ class MorseGraph(Config):
         (), at_least=1, at_most=6, help="dimensions at which nodes are counted and the steps timed"
     )
     bootstrap: int = param(0, at_least=0, help="resamples of the networks whose Morse graphs are counted")
-    permutations: int = param(9_999, at_least=1, help="of the test whether the region of the start predicts accuracy")
+    permutations: int = param(
+        9_999, at_least=1, at_most=99_999, help="of the test whether the region of the start predicts accuracy"
+    )
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"networks": 12, "epochs": 20, "subdivisions": 10, "permutations": 199}
     }
@@ -169,6 +182,9 @@ class MorseGraph(Config):
         if ARCHITECTURES[self.architecture].dataset == "iris":
             return IrisTraining(**shared)
         return MnistTraining(**shared, n_train=self.n_train)
+
+    def prepare(self) -> None:
+        on_processor(self)
 
     def upstream(self) -> tuple[Config | Named, ...]:
         if self.map != "surrogate":

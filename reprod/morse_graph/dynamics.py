@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from reprod.errors import BadInput
 from reprod.run import Run
 from reprod.training import stream
 
@@ -19,7 +21,7 @@ from .ensemble import Ensemble
 from .grid import Grid
 from .maps import KNOWN_MAPS
 from .morse import MorseGraph as Graph
-from .morse import compute
+from .morse import TooManyEdges, compute
 from .surrogate import Surrogate
 
 
@@ -30,10 +32,9 @@ def morse_graph(config: MorseGraph, run: Run) -> None:
 
 def _known_map(config: MorseGraph, run: Run) -> None:
     case = KNOWN_MAPS[config.map]
-    box = case.lower, case.upper
-    graph = compute(case.f, *box, config.subdivisions, config.padding, conley=config.conley, prune=config.prune)
+    graph = _compute(config, case.f, case.lower, case.upper, config.subdivisions, conley=config.conley)
     _report_graph(run, graph)
-    _report_sweep(run, [_timed(case.f, *box, s, config.padding, 0.0) for s in config.sweep])
+    _report_sweep(run, [_timed(config, case.f, case.lower, case.upper, s, 0.0) for s in config.sweep])
 
 
 def _surrogate(config: MorseGraph, run: Run) -> None:
@@ -44,7 +45,7 @@ def _surrogate(config: MorseGraph, run: Run) -> None:
     X, Y, lower, upper = phase_space(networks, weights)
     rows = _pairing(config, len(X))
     f = surrogate.fit(X[rows], Y, identity=config.prior == "identity")
-    graph = _compute(config, f, lower, upper, config.subdivisions, conley=config.conley, prune=config.prune)
+    graph = _compute(config, f, lower, upper, config.subdivisions, conley=config.conley)
     run.array("early", X, axes=("network", "coordinate"), about=f"after two epochs: {names}", exact=True)
     run.array("final", Y, axes=("network", "coordinate"), about=f"after the last epoch: {names}", exact=True)
     axes = {"axis": axis_names(config.dimension), "weight": names, "spread": networks.spread[weights]}
@@ -97,17 +98,28 @@ def _pairing(config: MorseGraph, networks: int) -> np.ndarray:
 
 def _compute(
     config: MorseGraph,
-    f: Surrogate,
-    lower: np.ndarray,
-    upper: np.ndarray,
+    f: Any,
+    lower: Sequence[float] | np.ndarray,
+    upper: Sequence[float] | np.ndarray,
     subdivisions: int,
     *,
     conley: bool = False,
-    prune: bool = False,
 ) -> Graph:
+    """The graph of a map (a surrogate, or a known one) as the configuration wants it, at any number of subdivisions."""
     bounds = tuple(lower), tuple(upper)
-    z = config.z if config.level is None else surrogate.level(config.level, Grid(*bounds, subdivisions).shape)
-    return compute(f, *bounds, subdivisions, config.padding, z=z, deviation=f.deviation, conley=conley, prune=prune)
+    options: dict[str, Any] = {"conley": conley, "prune": config.prune}
+    if isinstance(f, Surrogate):
+        z = config.z if config.level is None else surrogate.level(config.level, Grid(*bounds, subdivisions).shape)
+        options |= {"z": z, "deviation": f.deviation}
+    try:
+        return compute(f, *bounds, subdivisions, config.padding, **options)
+    except TooManyEdges as error:
+        raise BadInput(f"morse_graph: at {subdivisions} subdivisions {error}") from None
+
+
+def _settled(config: MorseGraph, graph: Graph, again: Callable[[], Graph]) -> Graph:
+    """The graph with its indices, computed again with them, where they choose the main attractor."""
+    return again() if config.conley and graph.indices is None and len(graph.attractors) > 1 else graph
 
 
 def main_attractor(graph: Graph) -> int | None:
@@ -204,13 +216,15 @@ def _report_starts(
 REPEATS = 5  # of a timing; the fastest counts
 
 
-def _timed(f: Any, lower: Any, upper: Any, subdivisions: int, padding: bool, fit: float) -> dict[str, float]:
-    """What a graph counts, and how many seconds it took: the fastest of a few."""
+def _timed(config: MorseGraph, f: Any, lower: Any, upper: Any, subdivisions: int, fit: float) -> dict[str, float]:
+    """What a graph counts, and how many seconds it took (without indices, unless nodes are pruned by them): the fastest
+    of a few."""
     seconds: list[float] = []
     while len(seconds) < REPEATS and sum(seconds) < 1.0:
         began = time.perf_counter()
-        graph = compute(f, tuple(lower), tuple(upper), subdivisions, padding)
+        graph = _compute(config, f, lower, upper, subdivisions)
         seconds.append(time.perf_counter() - began)
+    graph = _settled(config, graph, partial(_compute, config, f, lower, upper, subdivisions, conley=True))
     return {
         "subdivisions": subdivisions, "dimension": graph.grid.dimension, **_counted(graph), "edges": graph.n_edges,
         "undecided": float((graph.sigma == -2).mean()), "fit": fit, "graph": min(seconds),
@@ -227,7 +241,7 @@ def _timed_surrogate(config: MorseGraph, networks: Ensemble, subdivisions: int, 
     X, Y, lower, upper = phase_space(networks, ranked(networks.final, config.pair, dimension))
     began = time.perf_counter()
     f = surrogate.fit(X[_pairing(config, len(X))], Y, identity=config.prior == "identity")
-    return _timed(f, lower, upper, subdivisions, config.padding, time.perf_counter() - began)
+    return _timed(config, f, lower, upper, subdivisions, time.perf_counter() - began)
 
 
 def _report_sweep(run: Run, rows: Sequence[dict[str, float]]) -> None:
@@ -249,6 +263,8 @@ def _report_bootstrap(
     for b in range(config.bootstrap):
         drawn = stream(config.seeds[0], f"bootstrap/{b}").integers(len(X), size=len(X))
         f = surrogate.fit(X[drawn], Y[drawn], identity=config.prior == "identity")
-        rows.append({"resample": b, **_counted(_compute(config, f, lower, upper, config.subdivisions))})
+        at = config, f, lower, upper, config.subdivisions
+        graph = _settled(config, _compute(*at), partial(_compute, *at, conley=True))
+        rows.append({"resample": b, **_counted(graph)})
     if rows:
         run.table("bootstrap", pd.DataFrame(rows), about="graphs of networks drawn with replacement")

@@ -25,6 +25,10 @@ from .grid import Grid, cell_images, successors
 MAX_EDGES = 2**28
 
 
+class TooManyEdges(ValueError):
+    """More edges than fit into memory: a finer grid, or wider images, than this machine can take."""
+
+
 @dataclass(frozen=True)
 class MorseGraph:
     """What `compute` found.
@@ -106,7 +110,8 @@ def compute(
         prune: drop the nodes with a trivial index before the retraction; their cells become ordinary ones.
 
     Raises:
-        ValueError: bad bounds, a map of another shape or with infinite values, or more than 2^28 edges.
+        ValueError: bad bounds, a map of another shape or with infinite values.
+        TooManyEdges: more than 2^28.
     """
     grid = Grid(tuple(lower), tuple(upper), subdivisions)
     low, high = cell_images(f, grid, padding, z, deviation)
@@ -125,7 +130,7 @@ def _condense(grid: Grid, low: np.ndarray, high: np.ndarray) -> _Condensation:
     counts = np.prod(np.maximum(last - first + 1, 0), axis=1, dtype=np.int64)
     total = int(counts.sum())
     if total > MAX_EDGES:
-        raise ValueError(f"the graph has {total:,} edges, more than {MAX_EDGES:,}: lower the subdivisions or z")
+        raise TooManyEdges(f"the graph has {total:,} edges, more than {MAX_EDGES:,}: lower the subdivisions or z")
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     indices = np.empty(total, np.int32)
     retraction.edges(first, last, np.array(grid.shape), indptr, indices)

@@ -160,6 +160,10 @@ class Images(NeuralOde):
     tol: float | None = param(1e-3, above=0, help="absolute and relative tolerance of an adaptive solver")
 
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "medium": {  # long enough for the collapse to stand out from the spread over seeds
+            "channels": 16, "batch_size": 128, "learning_rate": 1e-3, "iterations": 3000, "eval_every": 150,
+            "n_test": 2000, "probe": 500,
+        },
         "small": {
             "channels": 16, "batch_size": 128, "learning_rate": 1e-3, "iterations": 300, "eval_every": 50,
             "n_test": 1000, "probe": 500,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from reprod.training import torch_stream
+
 ACTIVATIONS = {
     "relu": nn.ReLU, "gelu": nn.GELU, "identity": nn.Identity, "tanh": nn.Tanh, "softplus": nn.Softplus,
     "leaky_relu": nn.LeakyReLU,
@@ -62,9 +64,9 @@ class ConvResnet(nn.Module):
 
 
 def build(seed: int, depth: int, planes: int, sigma: str, bn: bool, init: str) -> ConvResnet:
-    """The network of a seed; the process's random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """The network of a seed; the process's random state is left as it was. (The released code seeds nothing.)"""
+    with torch.random.fork_rng(devices=[]):  # layers draw from torch's default generator: it gets the stream's state
+        torch.set_rng_state(torch_stream(seed, "init").get_state())
         return ConvResnet(depth, planes, sigma, bn, init)
 
 

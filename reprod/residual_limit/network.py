@@ -84,7 +84,7 @@ def problem(seed: int, n: int, d: int, m: int, *, spare: bool = False) -> tuple[
 
     `spare`: the script of the long run draws an unused (d, d) matrix behind W.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # no named stream: parity with the released scripts, to the bit
     W = torch.randn(d, m, generator=generator)
     if spare:
         torch.randn(d, d, generator=generator)
@@ -114,9 +114,9 @@ def initial_W(init: str, W: Tensor, depth: int, seed: int, lengthscale: float) -
     if init == "tied":
         return W.double().repeat(depth, 1, 1)
     if init == "iid":
-        return torch.randn(depth, *W.shape, generator=torch_stream(seed, f"iid {depth}"), dtype=torch.float64)
+        return torch.randn(depth, *W.shape, generator=torch_stream(seed, f"init/iid/{depth}"), dtype=torch.float64)
     s = torch.arange(1, depth + 1, dtype=torch.float64) / depth
-    return gaussian_process(s, W.shape, lengthscale, torch_stream(seed, "gp"))
+    return gaussian_process(s, W.shape, lengthscale, torch_stream(seed, "init/gp"))
 
 
 def initial(

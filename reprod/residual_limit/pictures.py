@@ -30,7 +30,7 @@ class Epoch:
     """Order, crops and flips of one epoch: a pure function of seed and epoch, so that a resumed run finds it again."""
 
     def __init__(self, seed: int, epoch: int, n: int):
-        generator = torch_stream(seed, f"epoch {epoch}")
+        generator = torch_stream(seed, f"epoch/{epoch}")
         self.order = torch.randperm(n, generator=generator)
         self.crop = torch.randint(0, 9, (n, 2), generator=generator)
         self.flip = torch.rand(n, generator=generator) < 0.5

@@ -90,7 +90,7 @@ def control(seed: int, n: int, d: int, m: int, iters: int = 20) -> list[Check]:
 def process_increments(seed: int, lengthscale: float, depth: int = 256, entries: int = 2000) -> list[Check]:
     """Gaussian-process weights: the rms increment of an entry is sqrt(2 (1 - exp(-1/(2 lengthscale^2 L^2))))."""
     s = torch.arange(1, depth + 1, dtype=torch.float64) / depth
-    path = network.gaussian_process(s, (entries,), lengthscale, torch_stream(seed, "gp check"))
+    path = network.gaussian_process(s, (entries,), lengthscale, torch_stream(seed, "check/gp"))
     found = float((path[1:] - path[:-1]).square().mean().sqrt())
     expected = float(np.sqrt(-2 * np.expm1(-1 / (2 * lengthscale**2 * depth**2))))
     return [Check("gp_increment", "rms increment of an entry", found, expected, 0.1 * expected)]
@@ -165,8 +165,8 @@ def euler_limit(
     inner, outer, _ = law.factors(n, d, m, 1)
 
     def smooth(s: Tensor) -> tuple[Tensor, Tensor]:
-        V = network.gaussian_process(s, (m, d), lengthscale, torch_stream(seed, "limit V"))
-        return V, network.gaussian_process(s, (d, m), lengthscale, torch_stream(seed, "limit W"))
+        V = network.gaussian_process(s, (m, d), lengthscale, torch_stream(seed, "limit/V"))
+        return V, network.gaussian_process(s, (d, m), lengthscale, torch_stream(seed, "limit/W"))
 
     def limit(s: Tensor, h: Tensor) -> Tensor:
         V, W = smooth(s.reshape(1))

@@ -64,6 +64,7 @@ def restore(run: MlflowRun) -> tuple[int, dict[str, Any]] | None:
             continue
         for message in content["unsent"]:
             run.outbox.put(message)
+            run.remember(message)
         say(f"continuing run {run.run_id} behind iteration {described['iteration']}")
         return described["iteration"], content["state"]
     if names:

@@ -10,34 +10,47 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reprod import project
 from reprod.errors import BadInput
-from reprod.store.connection import cache_dir, connect, experiment_id
+from reprod.store.connection import (
+    MlflowException,
+    artifact_folder,
+    artifact_text,
+    cache_dir,
+    connect,
+    experiment_id,
+    first_line,
+    say,
+)
+from reprod.store.connection import database as file_of
 from reprod.store.outbox import BATCH, deliver
 from reprod.store.reader import Record, Store
 
 
-def export(store: Store, records: Sequence[Record], out: Path) -> tuple[int, int]:
+def export(store: Store, records: Sequence[Record], out: Path, lacking: list[str] | None = None) -> tuple[int, int]:
     """Copy runs with their artifacts and models into a SQLite store in `out`, under the same run ids.
 
     The copy names its files relative to `out`, so it opens after being moved: `cd OUT && mlflow ui`, or
     `--tracking-uri sqlite:///OUT/mlflow.db` for the commands of reprod. An export that is there already is added to: a
-    run that it holds is passed over, unless it was unfinished and has ended since. (runs copied, runs passed over)
+    run that it holds is passed over, unless it was unfinished and has ended since (a figure: was drawn again). What
+    could not be copied is said, and added to `lacking`. (runs copied, runs passed over)
     """
     database = out.absolute() / "mlflow.db"
-    if out.exists() and any(out.iterdir()) and not database.exists():
+    project.writable(out, "--out")
+    if any(out.iterdir()) and not database.exists():
         raise BadInput(f"--out {out}: the folder is not empty, and no earlier export")
-    if store.uri == f"sqlite:///{database}":
+    if file_of(store.uri) == database:
         raise BadInput(f"--out {out}: that is the store itself")
-    out.mkdir(parents=True, exist_ok=True)
+    lacking = [] if lacking is None else lacking
     chosen = _with_parents(store, records)
     there = _open_export(database)
-    wanted = [r for r in chosen if r.id not in there or (there[r.id] == "RUNNING" and r.status != "RUNNING")]
+    wanted = [r for r in chosen if r.id not in there or _ended_since(r, *there[r.id])]
     new_ids: dict[str, str] = {}
     before = os.environ.get("MLFLOW_TRACKING_URI")
     try:
         client = connect(f"sqlite:///{database}")
         for record in wanted:
-            copy = _copy(store, client, record)
+            copy = _copy(store, client, record, lacking)
             _forget(database, record.id)
             new_ids[record.id] = copy
     finally:
@@ -51,11 +64,20 @@ def _with_parents(store: Store, records: Sequence[Record]) -> list[Record]:
     known = {record.id: record for record in records}
     for record in records:
         if record.parent_id and record.parent_id not in known:
-            known[record.parent_id] = store.get(record.parent_id)
+            parent = store.parent(record)
+            if parent is None:
+                say(f"run {record.id} ({record.name}): the run {record.parent_id} that it belongs to is gone")
+            else:
+                known[parent.id] = parent
     return list(known.values())
 
 
-def _copy(store: Store, client: Any, record: Record) -> str:
+def _ended_since(record: Record, status: str, ended: int | None) -> bool:
+    changed = "reprod.figure" in record.tags and ended != record.entity.info.end_time
+    return record.status != "RUNNING" and (status == "RUNNING" or changed)
+
+
+def _copy(store: Store, client: Any, record: Record, lacking: list[str]) -> str:
     from mlflow.entities import Metric, Param, RunTag
 
     info, data = record.entity.info, record.entity.data
@@ -67,14 +89,30 @@ def _copy(store: Store, client: Any, record: Record) -> str:
         client.log_batch(made.run_id, metrics=points[first : first + BATCH])
     params = [Param(key, value) for key, value in data.params.items()]
     tags = [RunTag(key, value) for key, value in data.tags.items()]
-    client.log_batch(made.run_id, params=params[:100], tags=tags[:100])
+    for first in range(0, max(len(params), len(tags)), 100):
+        client.log_batch(made.run_id, params=params[first : first + 100], tags=tags[first : first + 100])
     if record.entity.inputs and record.entity.inputs.dataset_inputs:
         client.log_inputs(made.run_id, record.entity.inputs.dataset_inputs)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copytree(record.path(""), Path(made.artifact_uri.removeprefix("file://")), dirs_exist_ok=True)
-    _copy_models(store, client, record, made)
+    folder = artifact_folder(made.artifact_uri)
+    assert folder is not None
+    try:
+        shutil.copytree(record.path(""), folder, dirs_exist_ok=True)
+    except FileNotFoundError:
+        if record.status == "FINISHED" and "," not in record.tags.get("reprod.seed", ","):
+            _lack(lacking, record, "its artifacts are gone")
+    except OSError as error:
+        _lack(lacking, record, f"not all of its artifacts can be read ({str(error)[:200]})")
+    try:
+        _copy_models(store, client, record, made)
+    except (MlflowException, OSError) as error:
+        _lack(lacking, record, f"its model cannot be copied ({first_line(error)})")
     client.set_terminated(made.run_id, info.status, info.end_time)
     return made.run_id
+
+
+def _lack(lacking: list[str], record: Record, what: str) -> None:
+    lacking.append(f"run {record.id} ({record.name}): {what}")
+    say(lacking[-1])
 
 
 def _copy_models(store: Store, client: Any, record: Record, made: Any) -> None:
@@ -124,17 +162,18 @@ def _columns(connection: sqlite3.Connection, wanted: Sequence[str]) -> list[tupl
 # ours alone.
 
 
-def _open_export(database: Path) -> dict[str, str]:
-    """The runs of an earlier export and their status; its paths become absolute while it is added to."""
+def _open_export(database: Path) -> dict[str, tuple[str, int | None]]:
+    """The runs of an earlier export, their status and end; its paths become absolute while it is added to."""
     if not database.exists():
         return {}
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         for table, column in _columns(connection, PATH_COLUMNS):
             relative = f"{column} LIKE 'mlruns/%'"
             connection.execute(
-                f"UPDATE {table} SET {column} = ? || {column} WHERE {relative}", (f"{database.parent}/",)
+                f"UPDATE {table} SET {column} = ? || {column} WHERE {relative}", (f"{artifact_text(database.parent)}/",)
             )
-        return dict(connection.execute("SELECT run_uuid, status FROM runs"))
+        rows = connection.execute("SELECT run_uuid, status, end_time FROM runs")
+        return {run: (status, ended) for run, status, ended in rows}
 
 
 def _forget(database: Path, run_id: str) -> None:
@@ -148,7 +187,7 @@ def _forget(database: Path, run_id: str) -> None:
 
 def _keep_identities(database: Path, new_ids: Mapping[str, str]) -> None:
     """Give the copies the ids of the originals, and make every path relative."""
-    folder = f"{database.parent}/"
+    folder = f"{artifact_text(database.parent)}/"
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         for table, column in _columns(connection, RUN_COLUMNS):

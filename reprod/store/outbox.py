@@ -6,18 +6,23 @@ The thread sends in order, retries while the store is away, and at the end keeps
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 
+from reprod.errors import masked
 from reprod.store.connection import MlflowClient, MlflowException, cache_dir, first_line, say
+from reprod.store.liveness import SEEN
 
 BATCH = 1000  # metrics in one request: MLflow's limit
 PERMANENT = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "PERMISSION_DENIED", "INVALID_STATE"}
@@ -85,12 +90,16 @@ class Outbox(threading.Thread):
     """Sends messages in order, from a thread; retries what fails; on `close` keeps on disk what could not be sent."""
 
     INTERVAL = 1.0  # seconds between two deliveries: metrics that gather meanwhile go in one request
+    BEAT = 60.0  # seconds between two signs of life
 
     def __init__(self, client: MlflowClient, uri: str, owner: str):
         super().__init__(name="reprod-outbox", daemon=True)
         self.client = client
-        self.uri = uri
+        self.uri = masked(uri)  # a password stays out of what is kept; `sync` takes it from the environment
+        self.living = {owner}  # the runs that are not settled: they get signs of life
         self.spool = cache_dir() / "spool" / f"{owner}.jsonl"
+        self.lock = FileLock(f"{self.spool}.lock", thread_local=False)  # held while this process adds to the spool
+        self.beat = time.monotonic()
         self.queue: list[dict[str, Any]] = []
         self.changed = threading.Condition()
         self.closing = False
@@ -126,6 +135,7 @@ class Outbox(threading.Thread):
                 if self.closing and not self.queue:
                     return
             wait = self.INTERVAL
+            self._show_life()
             while (message := self._first()) is not None:
                 began = time.thread_time()
                 try:
@@ -145,6 +155,15 @@ class Outbox(threading.Thread):
                         return  # `close` lost patience meanwhile and keeps the message on disk
                     self.queue.pop(0)
                     self.changed.notify_all()
+
+    def _show_life(self) -> None:
+        """A tag with the time, for those who cannot see this process: another machine, another container."""
+        if self.closing or time.monotonic() - self.beat < self.BEAT:
+            return
+        self.beat = time.monotonic()
+        with contextlib.suppress(Exception):  # the next one will do
+            for run in tuple(self.living):
+                self.client.set_tag(run, SEEN, str(int(time.time())))
 
     def _first(self) -> dict[str, Any] | None:
         with self.changed:
@@ -166,41 +185,71 @@ class Outbox(threading.Thread):
         if left:
             self._keep(left, self.trouble)
             say(f"{len(left)} messages could not be sent and are kept in {self.spool}: `reprod sync` delivers them")
+        self.lock.release()
         return len(left)
 
     def _keep(self, messages: Sequence[Mapping[str, Any]], reason: str) -> None:
         self.spool.parent.mkdir(parents=True, exist_ok=True)
+        if not self.lock.is_locked:
+            self.lock.acquire()
         with open(self.spool, "a") as file:
             for message in messages:
-                file.write(json.dumps({**message, "uri": self.uri, "reason": reason}) + "\n")
+                file.write(json.dumps({**message, "uri": self.uri, "reason": masked(reason)}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _spools() -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """What earlier runs kept, run by run; a line that was cut off (by a full disk) is passed over."""
+    for spool in sorted((cache_dir() / "spool").glob("*.jsonl")):
+        messages = []
+        for line in spool.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                messages.append(json.loads(line))
+            except ValueError:
+                say(f"{spool} has a damaged line, which is passed over")
+        yield spool, messages
+
+
+def undelivered(uri: str) -> dict[str, int]:
+    """How many messages wait on this machine for each run of a store."""
+    return dict(Counter(m["run"] for _, messages in _spools() for m in messages if masked(m["uri"]) == masked(uri)))
 
 
 def sync(client: MlflowClient) -> tuple[int, int]:
     """Deliver what earlier runs kept for this store. (delivered, still waiting)"""
     delivered = waiting = 0
-    for spool in sorted((cache_dir() / "spool").glob("*.jsonl")):
-        messages = [json.loads(line) for line in spool.read_text().splitlines()]
-        left = []
-        for index, message in enumerate(messages):
-            if message["uri"] != client.tracking_uri:
-                left.append(message)
-                continue
-            try:
-                deliver(client, message)
-                delivered += 1
-            except Exception as error:
-                if getattr(error, "error_code", None) not in PERMANENT:
-                    left += messages[index:]
-                    break
-                left.append({**message, "reason": first_line(error)})
-        waiting += len(left)
-        if left:
-            temporary = spool.with_suffix(".new")
-            temporary.write_text("".join(json.dumps(message) + "\n" for message in left))
-            os.replace(temporary, spool)
-        else:
-            spool.unlink()
-            shutil.rmtree(cache_dir() / "runs" / spool.stem, ignore_errors=True)
+    for spool, messages in _spools():
+        try:
+            with FileLock(f"{spool}.lock", timeout=0):
+                done, left = _deliver_kept(client, messages)
+                delivered, waiting = delivered + done, waiting + len(left)
+                if left:
+                    temporary = spool.with_suffix(".new")
+                    temporary.write_text("".join(json.dumps(message) + "\n" for message in left))
+                    os.replace(temporary, spool)
+                else:
+                    spool.unlink()
+                    shutil.rmtree(cache_dir() / "runs" / spool.stem, ignore_errors=True)
+        except Timeout:  # its run is not over
+            waiting += len(messages)
+            continue
+        if not left:
+            Path(f"{spool}.lock").unlink(missing_ok=True)
     return delivered, waiting
+
+
+def _deliver_kept(client: MlflowClient, messages: Sequence[dict[str, Any]]) -> tuple[int, list[dict[str, Any]]]:
+    delivered, left = 0, []
+    for index, message in enumerate(messages):
+        if masked(message["uri"]) != masked(client.tracking_uri):
+            left.append(message)
+            continue
+        try:
+            deliver(client, message)
+            delivered += 1
+        except Exception as error:
+            if getattr(error, "error_code", None) not in PERMANENT:
+                return delivered, [*left, *messages[index:]]
+            left.append({**message, "reason": first_line(error)})
+    return delivered, left

@@ -8,17 +8,16 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from reprod import __version__, project
 from reprod.config import Config, spell
-from reprod.store.liveness import slurm_job
+from reprod.store.liveness import signature
 
 
 def provenance(config: Config) -> dict[str, str]:
     """Who made this run, from what, where: the tags of `design.md`."""
-    import psutil
-
     commit, dirty = project.git_state()
     tags = {
         "reprod.paper": config.paper,
@@ -29,38 +28,62 @@ def provenance(config: Config) -> dict[str, str]:
         "reprod.config": json.dumps(config.spelled()),
         "reprod.version": __version__,
         "reprod.git_commit": commit,
-        "reprod.git_dirty": spell(dirty),
+        "reprod.git_dirty": project.UNKNOWN if dirty is None else spell(dirty),
         "reprod.lock": project.lock_digest(),
-        "reprod.device": _device(config.device),
-        "reprod.host": platform.node(),
+        "reprod.device": "cpu" if not _cuda(config.device) else project.UNKNOWN,  # known when it has run
         "reprod.cpu": cpu(),
         "reprod.threads": str(_threads()),
         "reprod.python": platform.python_version(),
         "reprod.packages": json.dumps(_packages()),
-        "reprod.process": f"{os.getpid()}:{psutil.Process().create_time():.2f}",
         "mlflow.note.content": _note(config),
         "mlflow.source.type": "PROJECT",
         "mlflow.source.name": "reprod",
         "mlflow.project.entryPoint": config.experiment,
     }
-    if commit:
+    if commit != project.UNKNOWN:
         tags["mlflow.source.git.commit"] = commit
-
-    return {**tags, "reprod.slurm_job": slurm_job()}
+    return {**tags, **signature()}
 
 
 def _note(config: Config) -> str:
     about = (type(config).__doc__ or "").strip().splitlines()[0]
-    figures = f"reprod figures --experiment {config.experiment}"
+    figures = f"reprod figures --experiment {config.experiment} --scale {config.scale}"
     return f"{about}\n\nMake it again: `{config.command()}`\n\nIts figures: `{figures}`"
 
 
-def _device(device: str) -> str:
+def _cuda(device: str) -> bool:
     import torch
 
-    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
-        return "cpu"
-    return torch.cuda.get_device_name(torch.device("cuda" if device == "auto" else device))
+    return device != "cpu" and torch.cuda.is_available()
+
+
+def allocations() -> dict[int, int]:
+    """How often this process has allocated memory on each CUDA device: none where it never used one."""
+    import torch
+
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return {}
+    counts = {
+        i: torch.cuda.memory_stats(i).get("allocation.all.allocated", 0) for i in range(torch.cuda.device_count())
+    }
+    return {device: count for device, count in counts.items() if count}
+
+
+def device_since(before: Mapping[int, int]) -> str:
+    """The device that this process has computed on since: a GPU that it allocated memory on, else the processor."""
+    import torch
+
+    used = [device for device, count in allocations().items() if count > before.get(device, 0)]
+    return ", ".join(torch.cuda.get_device_name(device) for device in used) or "cpu"
+
+
+def device_name(text: str) -> str:
+    """`cuda:0` as the name of that GPU; other words as they are."""
+    if text.partition(":")[0] != "cuda":
+        return text
+    import torch
+
+    return torch.cuda.get_device_name(torch.device(text))
 
 
 def cpu() -> str:

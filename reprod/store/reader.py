@@ -8,7 +8,9 @@ record.array("loss"), record.history("train/loss"), record.model()
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import sys
 from collections import defaultdict
@@ -23,7 +25,7 @@ import pandas as pd
 
 from reprod import papers
 from reprod.config import Config, Named, from_spelled
-from reprod.errors import BadInput
+from reprod.errors import BadInput, masked
 from reprod.run import Upstream
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ class Record:
         path = self._checked(f"arrays/{name}.npy")
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, EOFError) as error:
             raise BadInput(self._broken(path, f"is no array ({error})")) from error
 
     def array_meaning(self, name: str) -> dict[str, Any]:
@@ -143,6 +145,10 @@ class Record:
         except (ValueError, OSError) as error:
             raise BadInput(self._broken(path, f"is not the table that was recorded ({error})")) from error
         return frame
+
+    def table_text(self, name: str) -> str:
+        """A table as it was written."""
+        return self._checked(f"tables/{name}.csv").read_text(encoding="utf-8")
 
     def tables(self) -> list[str]:
         """The names of the run's tables."""
@@ -205,20 +211,36 @@ class Store:
         self.uri = self.client.tracking_uri
 
     def get(self, run_id: str) -> Record:
+        """The run of this id, or of the only one that begins so (with 6 digits or more)."""
         from mlflow.exceptions import MlflowException
 
-        try:
+        with contextlib.suppress(MlflowException):
             return Record(self, self.client.get_run(run_id))
-        except MlflowException:
-            pass
+        if re.fullmatch("[0-9a-f]{6,31}", run_id):
+            begins = f"attributes.run_id LIKE '{run_id}%'"
+            places = [e.experiment_id for e in self._pages(self.client.search_experiments, max_results=1000)]
+            found = self.client.search_runs(places, begins, max_results=5)
+            if len(found) > 1:
+                ids = ", ".join(entity.info.run_id for entity in found)
+                raise BadInput(f"{run_id} begins the ids of several runs: {ids}")
+            if found:
+                return Record(self, found[0])
         # a server chooses the ids of its runs: one that was restored there says in a tag which it had
         if restored := self.search(extra=f"tags.`{ARCHIVED_ID}` = '{run_id}'"):
             return restored[0]
-        raise BadInput(f"the store {self.uri} has no run {run_id}")
+        raise BadInput(f"the store {masked(self.uri)} has no run {run_id}")
 
     def points(self, run_id: str, metric: str) -> list[tuple[int, int, float]]:
         """(step, timestamp, value) of all that was logged of a metric, in no order."""
         return [(p.step, p.timestamp, p.value) for p in self.client.get_metric_history(run_id, metric)]
+
+    def parent(self, record: Record) -> Record | None:
+        """The run that this one belongs to, where it is still there: it may have been deleted."""
+        try:
+            found = self.get(record.parent_id) if record.parent_id else None
+        except BadInput:
+            return None
+        return found if found is not None and found.entity.info.lifecycle_stage == "active" else None
 
     def search(self, experiment: str | None = None, *, extra: str = "") -> list[Record]:
         """All runs that reprod made (of one experiment), newest first, whatever MLflow experiment they lie in."""
@@ -230,6 +252,24 @@ class Store:
             self.client.search_runs, experiment_ids=places, filter_string=wanted, max_results=1000, order_by=order
         )
         return [Record(self, entity) for entity in found if "reprod.config" in entity.data.tags]
+
+    def drawn(self, paper: str | None = None) -> list[Record]:
+        """The figures that were kept in the store."""
+        place = self.client.get_experiment_by_name("figures")
+        if place is None or place.lifecycle_stage == "deleted":
+            return []
+        wanted = f"tags.`reprod.paper` = '{paper}'" if paper else "tags.`reprod.figure` LIKE '%'"
+        found = self._pages(
+            self.client.search_runs, experiment_ids=[place.experiment_id], filter_string=wanted, max_results=1000
+        )
+        return [Record(self, entity) for entity in found]
+
+    def sweeps(self) -> list[Record]:
+        """The parents of sweeps that have not ended."""
+        places = [e.experiment_id for e in self._pages(self.client.search_experiments, max_results=1000)]
+        wanted = "tags.`reprod.sweep` LIKE '%' AND attributes.status = 'RUNNING'"
+        found = self._pages(self.client.search_runs, experiment_ids=places, filter_string=wanted, max_results=1000)
+        return [Record(self, entity) for entity in found]
 
     @staticmethod
     def _pages(search: Any, **arguments: Any) -> Iterable[Any]:
@@ -263,29 +303,38 @@ class Store:
             else:
                 yield record
 
+    @cached_property
+    def undelivered(self) -> dict[str, int]:
+        """How many messages wait on this machine, by run: `reprod sync` delivers them."""
+        from reprod.store.outbox import undelivered
+
+        return undelivered(self.uri)
+
     def children(self, run_id: str) -> list[Record]:
         return self.search(extra=f"tags.`mlflow.parentRunId` = '{run_id}'")
 
     def local_root(self, entity: Any) -> Path | None:
         """The folder of a run's files, where they lie on this machine."""
-        root = entity.info.artifact_uri or ""
-        here = root.startswith("file:") or ":" not in root.partition("/")[0]
-        return self._local_root(root) if here else None
+        from reprod.store.connection import artifact_folder
+
+        folder = artifact_folder(entity.info.artifact_uri or "")
+        return None if folder is None else self._local_root(folder)
 
     def artifact(self, entity: Any, path: str) -> Path:
         root = self.local_root(entity)
-        if root is not None:
-            local = root / path
-            if not local.exists():
-                raise FileNotFoundError(f"run {entity.info.run_id} has no artifact {path}")
-            return local
-        return self._download(entity, path)
+        if root is None:
+            return self._download(entity, path)
+        local = root / path
+        if not local.exists():
+            raise FileNotFoundError(f"run {entity.info.run_id} has no artifact {path}")
+        return local
 
-    def _local_root(self, root: str) -> Path:
+    def _local_root(self, folder: Path) -> Path:
         """MLflow stores absolute folders. After a store was moved together with its `mlruns`, they lie beside it."""
-        folder = Path(root.removeprefix("file://"))
-        if not folder.exists() and self.uri.startswith("sqlite:///"):
-            beside = Path(self.uri.removeprefix("sqlite:///")).parent.joinpath("mlruns", *folder.parts[-3:])
+        from reprod.store.connection import database
+
+        if not folder.exists() and (file := database(self.uri)) is not None:
+            beside = file.parent.joinpath("mlruns", *folder.parts[-3:])
             return beside if beside.exists() else folder
         return folder
 
@@ -310,17 +359,18 @@ class Store:
 
 
 def seed_state(config: Config, seed: int, runs: Mapping[str, list[Record]]) -> tuple[str, Record | None]:
-    """What the store knows of one seed: `done` (finished), `running` (somebody is at it), `failed` (it diverged, and
-    would again) or `missing`, with the newest run that says so. `runs` is `Store.by_digest` of the experiment.
+    """What the store knows of one seed, with the run that says so. `runs` is `Store.by_digest` of the experiment.
 
-    A `missing` seed may have a run all the same: one that was stopped or died, which can be resumed.
+    `done`: it is finished. `running`: somebody is at it, or its last messages wait for `reprod sync`. `failed`: it
+    diverged, and would again. `missing`: none of these; it may have a run all the same, one that was stopped or died,
+    which can be resumed.
     """
     from reprod.store.liveness import alive
 
     same = runs.get(config.for_seed(seed).digest(), [])
     states = {
         "done": lambda r: r.status == "FINISHED",
-        "running": lambda r: r.status == "RUNNING" and alive(r.tags),
+        "running": lambda r: r.status == "RUNNING" and (alive(r.entity) or r.id in r.store.undelivered),
         "failed": lambda r: r.tags.get("reprod.outcome") == "diverged",
     }
     for state, holds in states.items():
@@ -336,6 +386,8 @@ def lookup(client: MlflowClient, wanted: Config | Named) -> Upstream | None:
     if isinstance(wanted, Named):
         found: Record | None = store.get(wanted.run_id)
         assert found is not None
+        if len(wanted.run_id) < len(found.id):  # the parameter is part of the run's identity: one spelling
+            raise BadInput(f"{wanted.parameter}={wanted.run_id}: give the whole id, {found.id}")
         if found.experiment not in wanted.experiments or found.status != "FINISHED" or found.seed is None:
             raise BadInput(
                 f"{wanted.parameter}={wanted.run_id}: that is no finished {' or '.join(wanted.experiments)} of one seed"
@@ -374,19 +426,26 @@ def sha256_of(path: Path) -> str:
     return _SUMS[key]
 
 
-def runs(experiment: str, *, uri: str | None = None, status: str | None = "FINISHED") -> pd.DataFrame:
+def runs(
+    experiment: str, *, scale: str | None = None, uri: str | None = None, status: str | None = "FINISHED"
+) -> pd.DataFrame:
     """One row per run and seed: run_id, status, parameters (typed), last metrics, start, seconds, commit.
 
     Parents of several seeds are left out: their children are there. `status=None` gives the unfinished ones too.
+    Without a `scale` there are rows of all of them, which is said where there are several.
     """
     papers.known(experiment)
     rows = []
-    for record in Store(uri).search(experiment):
-        if record.seed is None or (status and record.status != status):
+    store = Store(uri)
+    for record in store.readable(store.search(experiment)):
+        if record.seed is None or (status and record.status != status) or scale not in (None, record.config.scale):
             continue
         parameters = {name: getattr(record.config, name) for name in record.config.spelled() if name != "seeds"}
         rows.append({
             "run_id": record.id, "status": record.status, "seed": record.seed, **parameters, **record.metrics,
             "start": pd.to_datetime(record.entity.info.start_time, unit="ms"), "commit": record.commit[:10],
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    if len(frame) and len(found := sorted(set(frame["scale"]))) > 1:
+        print(f"reprod: these are runs of several scales ({', '.join(found)}): scale= chooses one", file=sys.stderr)
+    return frame

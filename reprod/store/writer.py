@@ -26,8 +26,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from reprod import project
 from reprod.config import Config
-from reprod.errors import BadInput, Diverged, Interrupted
-from reprod.run import Run, as_array, as_table
+from reprod.errors import BadInput, Diverged, Interrupted, masked
+from reprod.run import Run, as_array, as_table, as_text
 from reprod.store import checkpoints, reader
 from reprod.store.connection import (
     MlflowClient,
@@ -36,11 +36,13 @@ from reprod.store.connection import (
     connect,
     experiment_id,
     first_line,
+    place,
     tracking_uri,
 )
 from reprod.store.files import sha256
+from reprod.store.liveness import alive, signature
 from reprod.store.outbox import Outbox
-from reprod.store.provenance import provenance
+from reprod.store.provenance import allocations, device_name, device_since, provenance
 from reprod.training import signals
 
 if TYPE_CHECKING:
@@ -58,6 +60,9 @@ class MlflowRun(Run):
         self.parent = parent
         self.began = time.monotonic()
         self.latest: dict[str, float] = {}
+        self.device = ""  # as the experiment says; else what was seen to compute
+        self._allocations = allocations()
+        self._sources: set[Path] = set()
         self.work = cache_dir() / "runs" / run_id
         self._done = False
         self._settled = False
@@ -97,7 +102,7 @@ class MlflowRun(Run):
         table = as_table(frame, units, about)
         path = self.work / "tables" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        table.frame.to_csv(path, index=False, lineterminator="\n")
+        path.write_bytes(as_text(table.frame).encode())
         kinds = {column: str(kind) for column, kind in table.frame.dtypes.items()}
         about_it = {
             "rows": len(table.frame), "columns": kinds, "units": dict(table.units), "about": about,
@@ -118,6 +123,8 @@ class MlflowRun(Run):
         self.send("tags", tags={f"reprod.data.{name}.{split}": digest})
 
     def note(self, name: str, text: str) -> None:
+        if name == "device":
+            self.device = text = device_name(text)
         self.send("tags", tags={f"reprod.{name}": text[:8000]})
 
     def model(self, module: Any, *, arguments: Mapping[str, Any], example: Any, name: str = "model") -> None:
@@ -134,12 +141,23 @@ class MlflowRun(Run):
         tags |= {"reprod.digest": self.config.digest(), "mlflow.note.content": note}
         self.send("model", path=str(folder / "mlflow"), name=name, tags=tags)
 
-    def keep(self, name: str, text: str) -> None:
-        """A text file under `provenance/`; nothing where there is no text."""
-        if text:
-            self.work.mkdir(parents=True, exist_ok=True)
-            (self.work / name).write_text(text)
-            self.send("artifact", path=str(self.work / name), to="provenance")
+    def keep(self, name: str, content: str | bytes) -> None:
+        """A file under `provenance/`; nothing where there is no content."""
+        if content:
+            path = self.work / "provenance" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+            self.send("artifact", path=str(path), to=str(Path("provenance", name).parent))
+
+    def keep_sources(self) -> None:
+        """What differs from the commit, and the imported sources that the commit does not hold."""
+        new = [path for path in project.untracked_sources() if path not in self._sources]
+        self._sources.update(new)
+        for path in new:
+            with contextlib.suppress(OSError):  # it was removed while we run
+                self.keep(f"untracked/{path.as_posix()}", (project.need_root() / path).read_bytes())
+        if new:
+            self.send("tags", tags={"reprod.git_dirty": "true"})
 
     # seeds
 
@@ -147,14 +165,18 @@ class MlflowRun(Run):
         for found in self._recorded_children():
             if found.data.tags.get("reprod.digest") == config.digest():
                 child = self._of(config, found.info.run_id)
+                child.latest = _metrics(found)
                 child._done = child._settled = found.info.status == "FINISHED"
-                if not child._done and found.info.status != "RUNNING":
-                    self.client.update_run(child.run_id, status="RUNNING")
+                if not child._done:
+                    self.outbox.living.add(child.run_id)
+                    if found.info.status != "RUNNING":
+                        self.client.update_run(child.run_id, status="RUNNING")
                 return child
         info = self.client.get_run(self.run_id).info
         tags = {**provenance(config), MLFLOW_PARENT_RUN_ID: self.run_id}
         created = self.client.create_run(info.experiment_id, tags=tags, run_name=config.title())
         child = self._of(config, created.info.run_id)
+        self.outbox.living.add(child.run_id)
         child.send("params", params=config.spelled())
         return child
 
@@ -176,6 +198,12 @@ class MlflowRun(Run):
         return [child for child in self._children or [] if child.failure]
 
     # checkpoints
+
+    def remember(self, message: Mapping[str, Any]) -> None:
+        """Metrics that had not been sent when the checkpoint was written belong to the summary, too."""
+        for run in (self, *(self._children or [])):
+            if isinstance(run, MlflowRun) and run.run_id == message["run"]:
+                run.latest |= {name: value for name, value, *_ in message["points"]}
 
     def save(self, iteration: int, state: Mapping[str, Any]) -> None:
         checkpoints.save(self, iteration, state)
@@ -202,8 +230,7 @@ class MlflowRun(Run):
     def _summarise(self, children: Sequence[MlflowRun]) -> None:
         collected: dict[str, list[float]] = {}
         for child in children:
-            latest = child.latest or dict(self.client.get_run(child.run_id).data.metrics)
-            for name, value in latest.items():
+            for name, value in child.latest.items():
                 collected.setdefault(name, []).append(value)
         summary = {}
         for name, values in collected.items():
@@ -218,11 +245,14 @@ class MlflowRun(Run):
         if self._settled:
             return
         self._settled = True
+        self.outbox.living.discard(self.run_id)
         for child in self._children or []:
             if isinstance(child, MlflowRun):
                 child.settle(status, reason)
         outcome = "diverged" if self.diverged else status.lower()
-        self.send("tags", tags={"reprod.outcome": outcome, "reprod.failure": reason[:8000]})
+        device = self.device or (self.parent.device if self.parent else "") or device_since(self._allocations)
+        tags = {"reprod.outcome": outcome, "reprod.failure": masked(reason)[:8000], "reprod.device": device}
+        self.send("tags", tags=tags)
         self.send("metrics", points=[["seconds", time.monotonic() - self.began, int(time.time() * 1000), 0]])
         self.send("status", status=status, end=int(time.time() * 1000))
 
@@ -241,33 +271,67 @@ class MlflowRun(Run):
         return not kept
 
 
-def open_run(config: Config, *, resume: str | None = None, parent_id: str | None = None) -> MlflowRun:
-    """Make a run for `config`; or continue the run `resume`; or, under `mlflow run`, take the one that MLflow made."""
+def _metrics(found: Any) -> dict[str, float]:
+    """What a run had logged before it was interrupted."""
+    return {name: value for name, value in found.data.metrics.items() if name != "seconds"}
+
+
+def claim(client: MlflowClient, run_id: str, experiment: str) -> None:
+    """See that a run may become one of `experiment`: `mlflow run` made it for this entry point, and nobody has taken
+    it. Raises `BadInput`: what is finished, or another's, is never overwritten."""
+    advice = "unset MLFLOW_RUN_ID to make a run of its own"
+    try:
+        found = client.get_run(run_id)
+    except MlflowException:
+        raise BadInput(f"MLFLOW_RUN_ID={run_id}: the store has no such run; {advice}") from None
+    tags = found.data.tags
+    made_for = tags.get("mlflow.project.entryPoint", "") if tags.get("mlflow.source.type") == "PROJECT" else ""
+    if "reprod.config" in tags or found.info.status not in ("RUNNING", "SCHEDULED"):
+        raise BadInput(f"MLFLOW_RUN_ID={run_id}: that run is {found.info.status} and not ours to overwrite; {advice}")
+    if made_for != experiment:
+        raise BadInput(f"MLFLOW_RUN_ID={run_id}: `mlflow run` did not make that run for {experiment}; {advice}")
+
+
+def open_run(
+    config: Config, *, resume: str | None = None, adopt: str | None = None, parent_id: str | None = None, note: str = ""
+) -> MlflowRun:
+    """Make a run for `config`; or continue the run `resume`; or take `adopt`, which `mlflow run` made for us. `note` is
+    a person's comment."""
     client = connect()
-    adopted = resume or os.environ.pop("MLFLOW_RUN_ID", None)
+    if adopt:
+        claim(client, adopt, config.experiment)
     tags = provenance(config)
     if parent_id:
         tags[MLFLOW_PARENT_RUN_ID] = parent_id
+    note = note or (client.get_run(resume).data.tags.get("reprod.note", "") if resume else "")
+    if note:
+        tags |= {"reprod.note": note, "mlflow.note.content": f"{note}\n\n{tags['mlflow.note.content']}"}
+    before: dict[str, float] = {}
     try:
-        if adopted:
-            run_id = adopted
+        if resume or adopt:
+            run_id = resume or adopt or ""
+            found = client.get_run(run_id)
+            if found.info.status == "FINISHED":
+                raise BadInput(f"run {run_id} is finished: it is not written to any more")
+            before = _metrics(found)
             client.update_run(run_id, status="RUNNING", name=config.title())
             client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         else:
-            name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.experiment
-            run_id = client.create_run(experiment_id(client, name), tags=tags, run_name=config.title()).info.run_id
+            where = place(client, config.experiment)
+            run_id = client.create_run(where, tags=tags, run_name=config.title()).info.run_id
     except MlflowException as error:
         raise BadInput(f"the store refuses the run: {first_line(error)}") from error
     outbox = Outbox(client, tracking_uri(), run_id)
     outbox.start()
     run = MlflowRun(config, client=client, run_id=run_id, outbox=outbox, parent=None)
+    run.latest = before
     run.send("params", params=config.spelled())
     return run
 
 
 def settle(client: MlflowClient, run_id: str, status: str, reason: str, outcome: str = "") -> None:
     """Give a run that nobody is at its final status, with the reason."""
-    tags = {"reprod.failure": reason[:8000], "reprod.outcome": outcome or status.lower()}
+    tags = {"reprod.failure": masked(reason)[:8000], "reprod.outcome": outcome or status.lower()}
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     client.set_terminated(run_id, status)
 
@@ -284,14 +348,26 @@ def queued(client: MlflowClient, run_id: str, job: str) -> None:
 
 
 @contextlib.contextmanager
-def sweep(experiment: str, title: str, identity: str, note: str) -> Iterator[str]:
-    """The parent run of a sweep: yields its id. The same sweep, unfinished, is taken up again."""
+def sweep(experiment: str, title: str, identity: str, note: str, reused: Sequence[reader.Record] = ()) -> Iterator[str]:
+    """The parent run of a sweep: yields its id. The same sweep, unfinished, is taken up again. The finished
+    runs that it reuses stand under it, too, unless they have a parent already; its description names them all."""
     client = connect()
-    place = experiment_id(client, os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment)
-    same = client.search_runs([place], f"tags.`reprod.sweep` = '{identity}' AND attributes.status != 'FINISHED'")
-    tags = {"reprod.sweep": identity, "mlflow.note.content": note}
-    run_id = same[0].info.run_id if same else client.create_run(place, tags=tags, run_name=title).info.run_id
+    where = place(client, experiment)
+    found = client.search_runs([where], f"tags.`reprod.sweep` = '{identity}' AND attributes.status != 'FINISHED'")
+    same = [run for run in found if run.info.status != "RUNNING" or not alive(run)]
+    links = [f"[{r.name}](#/experiments/{r.entity.info.experiment_id}/runs/{r.id})" for r in reused]
+    note = "\n\n".join([note, *([f"There before: {', '.join(links)}"[:7000]] if links else [])])
+    tags = {"reprod.sweep": identity, "mlflow.note.content": note, **signature()}
+    run_id = same[0].info.run_id if same else client.create_run(where, tags=tags, run_name=title).info.run_id
     client.update_run(run_id, status="RUNNING")
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    for record in reused:
+        parent = record.store.parent(record)
+        whole = parent if parent is not None and "reprod.config" in parent.tags else record  # all seeds together
+        if whole.parent_id is None:
+            client.set_tag(whole.id, MLFLOW_PARENT_RUN_ID, run_id)
+    life = Outbox(client, tracking_uri(), run_id)
+    life.start()
     status = "KILLED"
     try:
         yield run_id
@@ -302,6 +378,7 @@ def sweep(experiment: str, title: str, identity: str, note: str) -> Iterator[str
         status = "FAILED"
         raise
     finally:
+        life.close(5)
         client.set_terminated(run_id, status)
 
 
@@ -329,11 +406,16 @@ def recording(run: MlflowRun) -> Iterator[MlflowRun]:
     """Settle the run whatever happens in the block: FINISHED, FAILED with its reason, or KILLED by a signal."""
     try:
         run.keep("uncommitted.diff", project.git_diff())
+        run.keep_sources()
         yield run
         with signals.deferred():
+            run.keep_sources()
             run.finish()
     except (Interrupted, KeyboardInterrupt) as error:
-        run.settle("KILLED", f"{error or 'stopped by Ctrl-C'}; `reprod resume {run.run_id}` continues it")
+        advice = f"`reprod resume {run.run_id}` continues it"
+        run.settle("KILLED", f"{error or 'stopped by Ctrl-C'}; {advice}")
+        if isinstance(error, Interrupted):
+            error.advice = f"run {run.run_id} is KILLED, {advice}"
         raise
     except (Diverged, BadInput) as error:
         run.failure, run.diverged = str(error), isinstance(error, Diverged)
@@ -342,7 +424,7 @@ def recording(run: MlflowRun) -> Iterator[MlflowRun]:
     except BaseException as error:
         run.failure = f"{type(error).__name__}: {first_line(error)}"
         with contextlib.suppress(OSError):  # the disk may be full
-            run.keep("traceback.txt", traceback.format_exc())
+            run.keep("traceback.txt", masked(traceback.format_exc()))
         run.settle("FAILED", run.failure)
         raise
     finally:

@@ -43,7 +43,7 @@ def test_what_matters_changes_the_identity(values):
         ({"step_size": "none"}, "solver=euler needs step_size"),
         ({"seeds": "1,1"}, "seeds=1,1: give each seed once, and at least one"),
         ({"seeds": "none"}, "seeds=none: give each seed once, and at least one"),
-        ({"scale": "tiny"}, "scale=tiny: tiny is not one of paper, small, smoke"),
+        ({"scale": "tiny"}, "scale=tiny: tiny is not one of paper, medium, small, smoke"),
         ({"device": "gpu"}, "device=gpu: expected auto, cpu, cuda or cuda:N"),
     ],
 )

@@ -78,7 +78,11 @@ def test_code_in_weights_or_arrays_is_not_run(toy, tmp_path):
     assert launch.execute(resolve(Toy, {})) == 0
     (record,) = store.Store().search("toy")
     np.save(record.path("arrays/path.npy"), np.array([Payload(tmp_path / "mark")], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="Python objects"):
+    with pytest.raises(BadInput, match="another sha256"):
+        record.array("path")
+    described = json.loads(record.path("arrays/path.json").read_text())
+    record.path("arrays/path.json").write_text(json.dumps({**described, "sha256": ""}))
+    with pytest.raises(BadInput, match="Object arrays cannot be loaded"):
         record.array("path")
     assert not (tmp_path / "mark").exists()
 

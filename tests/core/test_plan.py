@@ -16,6 +16,7 @@ from reprod.config import resolve
 from reprod.errors import BadInput
 from reprod.jobs import housekeeping, launch, plan, pool, times
 from reprod.store import export, writer
+from reprod.store.checkpoints import sha256
 from tests.core.toy import Toy
 
 
@@ -164,6 +165,8 @@ def test_verify_finds_a_difference(toy):
     (record,) = store.Store().search("toy")
     path = record.path("arrays/path.npy")
     np.save(path, np.load(path) + 1e-6)
+    described = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**described, "sha256": sha256(path)}))
     record.store.client.log_metric(record.id, "walk/position", 99.0, step=60)
     record.store.client.set_tag(record.id, "reprod.threads", "64")
     deviations, environment = housekeeping.verify(store.Store(), record.id)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from reprod.analysis.le_sde import common, fork, sample_size
 from reprod.config import at_scale, resolve
 from reprod.errors import BadInput
-from reprod.figures.figure import NOT_REPRODUCED, REPRODUCED, Runs
-from reprod.figures.figure import figures as find_figures
 from reprod.le_sde import drift, estimate, experiment
 from reprod.le_sde.config import LEVELS, CifarDynamics, GeomnistDynamics, LeOdeSimulation, LeSdeSeparation
 from reprod.run import Run, Upstream
@@ -48,6 +42,21 @@ def test_simulations_from_gaussian_starts(trained, estimator, model, integrator)
     assert mean.shape == run.arrays["deviation"].values.shape == (250, 3, 3)
     assert np.isfinite(mean).all() and (run.arrays["deviation"].values > 0).all()
     assert run.arrays["real"].values is trained.arrays["class_means"].values
+
+
+def test_the_ends_of_all_simulations_are_a_table(trained):
+    """Of the stored ones, means over the last thousand iterations (here: all 250); and all eight are there."""
+    run = simulated(trained, keep=5)
+    frame = run.tables["ends"].frame
+    ends = frame[["logit_0", "logit_1", "logit_2"]].to_numpy()
+    assert frame["simulation"].tolist() == list(range(8))
+    np.testing.assert_allclose(ends[:5], run.arrays["solutions"].values[:, :, 0].mean(axis=1), rtol=1e-4, atol=1e-6)
+    real = np.nanmean(run.arrays["real"].values[:, 0], axis=0)
+    wanted = ends @ real / np.linalg.norm(ends, axis=1) / np.linalg.norm(real)
+    np.testing.assert_allclose(frame["cosine"], wanted, rtol=1e-12)
+    (metric,) = run.metrics["class0/cosine"]
+    mean = run.arrays["mean"].values[:, 0].mean(axis=0)
+    assert metric == (250, pytest.approx(mean @ real / np.linalg.norm(mean) / np.linalg.norm(real)))
 
 
 def test_all_simulations_average_to_the_mean(trained):
@@ -140,7 +149,13 @@ def test_identity_of_simulations():
 
     assert digest() != digest(drift="I") != digest(training_scale="small")
     assert digest(start="measured") == digest(start="measured", simulations=20, noise_scale=2.0)
+    named = {"training_run": "a", "start": "measured"}
+    assert digest(**named) == digest(**named, data_seed=3, corruption=0.1, dataset="cifar10", training_scale="small")
+    assert digest(data_seed=1) != digest()
     assert digest(dataset="cifar10") == digest(dataset="cifar10", corruption=0.5)
+    assert at_scale(LeOdeSimulation, "paper", data_seed=2, seeds=(1,)).training() == GeomnistDynamics(
+        data_seed=2, seeds=(1,)
+    )
     assert at_scale(LeOdeSimulation, "small").training() == at_scale(GeomnistDynamics, "small")
 
 
@@ -153,112 +168,12 @@ def test_old_spellings_are_understood():
     assert resolve(LeOdeSimulation, {"p": "0.2"}) == LeOdeSimulation(corruption=0.2)
 
 
+def test_validation_images_beyond_the_set_are_no_other_run():
+    whole, beyond = GeomnistDynamics(n_val=10), GeomnistDynamics(n_val=10, val_images=30)
+    assert whole.digest() == beyond.digest() != GeomnistDynamics(n_val=10, val_images=29).digest()
+    assert beyond.unused() == {"val_images"}
+
+
 def test_levels_are_the_published_ones():
     assert len(LEVELS) == 10 and LEVELS[0] == 0 and LEVELS[7] == 2 / 3
     assert len({at_scale(GeomnistDynamics, "paper", corruption=p).digest() for p in LEVELS}) == 10
-
-
-# -- numbers of the figures -------------------------------------------------------------------------------------------
-
-
-class Record(SimpleNamespace):
-    def array(self, name: str) -> np.ndarray:
-        return self.arrays[name]
-
-    def table(self, name: str) -> pd.DataFrame:
-        return self.tables[name]
-
-
-@pytest.fixture
-def grown() -> Record:
-    """200 trials on the solution of the I-model with A = 2e-3 t, B = 0, with noise of each trial."""
-    rng, steps = np.random.default_rng(0), 2000
-    t = np.arange(steps)
-    clean = drift.solution_i(rng.standard_normal((3, 3)), 2e-3 * t, 0.0 * t)
-    labels = rng.integers(3, size=(200, steps))
-    logits = clean[t, labels] + 0.05 * rng.standard_normal((200, steps, 3))
-    found, _ = estimate.class_means(logits, labels, 3)
-    return Record(arrays={"logits": logits, "labels": labels, "class_means": found}, id="x")
-
-
-def test_growth_with_its_bootstrap_interval(grown):
-    value, (low, high) = common.growth(grown, 500, 1800)
-    assert low < value < high and high - low < 0.2
-    assert value == pytest.approx(2.6, abs=0.1)
-
-
-def test_resampled_means_scatter_around_the_means(grown):
-    times = np.array([3, 900])
-    drawn = common.resampled_means(grown.array("logits"), grown.array("labels"), times)
-    np.testing.assert_allclose(drawn.mean(axis=0), grown.array("class_means")[times], atol=5e-3)
-
-
-def test_crossing_is_interpolated():
-    x = np.array([0.0, 0.5, 0.7])
-    assert common.crossing_of(x, np.array([0.7, 0.9, 1.1])) == pytest.approx(0.6)
-    assert math.isnan(common.crossing_of(x, np.array([0.7, 0.8, 0.9])))
-
-
-@pytest.mark.parametrize(
-    ("value", "spread", "verdict"),
-    [(1.1, (math.nan,) * 2, REPRODUCED), (1.3, (math.nan,) * 2, NOT_REPRODUCED), (1.3, (1.15, 1.45), REPRODUCED)],
-)
-def test_a_number_is_reproduced_within_tolerance_or_interval(value, spread, verdict):
-    claim = common.near(Runs([], "small"), "x", "x", 1.0, 0.2, value, source="x", spread=spread)
-    assert claim.verdict == verdict
-
-
-def test_own_logit_of_an_exponential_has_no_excess():
-    t = np.arange(3000)
-    found = np.exp(1e-3 * t)[:, None, None] * np.eye(3)
-    own, increments, excess = sample_size.own_logit(found)
-    inner = slice(100, -100)
-    np.testing.assert_allclose(own[inner], np.exp(1e-3 * t)[inner], rtol=1e-3)
-    np.testing.assert_allclose(increments[inner], 1e-3, rtol=1e-3)
-    assert np.abs(excess[inner]).max() < 0.1
-
-
-def test_frame_cosines_are_those_of_centred_means():
-    means = 3.0 + np.tile(drift.directions(3), (40, 1, 1))
-    np.testing.assert_allclose(fork.frame_cosines(means, 40), -0.5)
-
-
-def synthetic(config) -> Record:
-    """A record as a training leaves it, made from the I-model with saturating A."""
-    rng, steps = np.random.default_rng(1), config.iterations
-    t = np.arange(steps)
-    A = (1 - getattr(config, "corruption", 0.0)) * 15 * (1 - np.exp(-5 * t / steps))
-    clean = drift.solution_i(0.02 * (drift.directions(3) + 0.1), A, 0 * A)
-    labels = rng.integers(3, size=(12, steps))
-    logits = clean[t, labels] + 0.01 * rng.standard_normal((12, steps, 3))
-    evaluated = np.linspace(0, steps, 21).astype(int)
-    accuracy = np.linspace(1 / 3, 1, 21)[:, None] + 0.01 * rng.standard_normal((21, 12))
-    arrays = {
-        "logits": logits, "labels": labels, "class_means": estimate.class_means(logits, labels, 3)[0],
-        "evaluated": evaluated, "val_accuracy": accuracy, "val_loss": 1.1 * (1.2 - accuracy),
-        "real": clean, "mean": 0.5 * clean, "deviation": 0.1 * np.abs(clean), "times": np.geomspace(1, 1e4, 30),
-        "exponents": np.array([0.6, 0.8, 0.95, 1.05, 1.2]),
-        "ratio": np.exp(np.linspace(0, 1, 30) * np.array([3.0, 2, 1, -1, -2])[:, None, None] + np.zeros((5, 2, 30))),
-        "cosine": np.full((5, 2, 30), -0.5),
-    }  # fmt: skip
-    separable = pd.DataFrame({"exponent": arrays["exponents"], "separable": [True, True, True, False, False]})
-    return Record(arrays=arrays, tables={"systems": separable}, id=config.digest())
-
-
-@pytest.mark.parametrize("id", ["fig1", "fig3", "fig4", "fig5", "sample_size", "separation"])
-def test_claims_and_figures_above_smoke_scale(id):
-    import matplotlib.pyplot as plt
-
-    (chosen,) = find_figures("le_sde", id=id)
-    configs = chosen.runs("small")
-    # what a simulation or a separation run lacks for `synthetic`: only how long it is
-    records = {
-        c.digest(): synthetic(c if hasattr(c, "networks") else at_scale(GeomnistDynamics, "small")) for c in configs
-    }
-    runs = Runs([(c, [records[c.digest()]]) for c in configs], "small")
-    rows = chosen.claims(runs)
-    assert len({row.name for row in rows}) == len(rows) >= 3
-    assert all(row.verdict in (REPRODUCED, NOT_REPRODUCED) and row.ours and row.run_ids for row in rows)
-    drawing = chosen.what.draw(runs)
-    assert len(drawing.table) > 10 and drawing.figure.axes
-    plt.close(drawing.figure)

@@ -8,7 +8,7 @@ import pytest
 from reprod.config import at_scale, resolve
 from reprod.errors import BadInput, Interrupted
 from reprod.morse_graph import config as c
-from reprod.morse_graph import dynamics, ensemble, maps
+from reprod.morse_graph import dynamics, ensemble, maps, morse
 from reprod.morse_graph.architectures import ARCHITECTURES
 from reprod.morse_graph.config import IrisTraining, MnistTraining, MorseGraph
 from reprod.run import Run
@@ -158,6 +158,53 @@ def test_sweeps_and_bootstrap():
     assert run.tables["bootstrap"].frame["resample"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"z": 1.0},
+        {"level": 0.9},
+        {"prune": True},
+        {"prune": True, "pairing": "shuffled", "z": 0.5},
+        {"padding": False, "conley": False},
+        {"pair": "smallest", "pairing": "shuffled"},
+        {"map": "bistable", "prune": True},
+        {"map": "product", "padding": False},
+    ],
+    ids=str,
+)
+def test_a_sweep_and_the_graph_at_the_same_subdivisions_agree(settings):
+    run = graph(sweep=(8,), **({} if "map" in settings else {"sweep_dimensions": (2,)}), **settings)
+    whole = last(run)
+    for _, row in run.tables["sweep"].frame.iterrows():
+        assert row["nodes"] == whole["graph/nodes"]
+        assert row["recurrent_cells"] == whole["graph/recurrent_cells"]
+        assert row["edges"] == whole["graph/edges"]
+        assert row["undecided"] == whole["graph/undecided"]
+        assert row["attractor_tile"] == whole["attractor/tile"]
+
+
+def test_a_resample_is_counted_like_the_graph():
+    """Pruned where the graph is: pruned nodes are as few in the resamples."""
+    whole, pruned = (graph(bootstrap=4, prune=prune).tables["bootstrap"].frame for prune in (False, True))
+    assert (whole["recurrent_cells"] == pruned["recurrent_cells"]).all()
+    assert (pruned["nodes"] <= whole["nodes"]).all()
+    assert (pruned["nodes"] < whole["nodes"]).any()
+
+
+def test_a_graph_of_too_many_edges_ends_with_a_sentence(monkeypatch):
+    monkeypatch.setattr(morse, "MAX_EDGES", 10_000)
+    with pytest.raises(BadInput, match=r"at 8 subdivisions the graph has .* edges, more than 10,000: lower"):
+        graph(z=2.0)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:9", "mps"])
+@pytest.mark.parametrize("cls", [IrisTraining, MnistTraining, MorseGraph])
+def test_a_device_that_would_not_compute_is_refused(cls, device):
+    with pytest.raises(BadInput, match=f"device={device}: {cls.experiment} computes on the processor"):
+        resolve(cls, {"device": device}).prepare()
+
+
 @pytest.mark.parametrize("name", sorted(maps.KNOWN_MAPS))
 def test_known_maps_need_no_training(name):
     run = graph(map=name, subdivisions=6, padding=False)
@@ -174,6 +221,12 @@ def test_known_maps_need_no_training(name):
         ({"network": "iris_L9"}, "iris_L9 is not one of"),
         ({"pairing": "published"}, "not one of by_net, shuffled"),
         ({"subdivisions": "30"}, "at most 24"),
+        ({"z": "inf"}, "at most 100"),
+        ({"z": "nan"}, "expected a number"),
+        ({"permutations": "1000000000"}, "at most 99999"),
+        ({"n_train": "20000"}, "at most 12665"),
+        ({"networks": "1"}, "at least 2"),
+        ({"nets": "5", "networks": "5"}, "given twice"),
     ],
 )
 def test_mistakes_are_named(values, sentence):

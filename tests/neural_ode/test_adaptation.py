@@ -69,6 +69,10 @@ def accuracies(**by_solver):
         (0.95, 0.9, 0.9, 1.0),  # but never beyond 1
         (0.2, 0.9, 0.79, 0.2),  # the coarser step would disagree with the test solver: kept
         (0.2, 0.8, 0.9, 0.22),  # a difference of exactly the threshold is none
+        (0.2, 1.0, 0.95, 0.22),  # it counts how far, not which way ...
+        (0.2, 1.05, 0.9, 0.1),  # ... a test solver that scores better refines, too
+        (0.2, 0.82, 0.78, 0.22),  # the coarser step is compared with the test solver, not with the training ...
+        (0.2, 0.98, 0.86, 0.2),  # ... and has to agree with it
     ],
 )
 def test_step_update(h, test, coarse, then):
@@ -118,6 +122,8 @@ def tolerance_state(tol, nfe=(20,) * 5):
         (0.5, 0.9, 14, 0.5e-4),  # disagrees: halved
         (0.9, 0.9, 14, 1.1e-4),  # agrees: grown
         (0.9, 0.7, 14, 1e-4),  # the coarser one disagrees: kept
+        (0.82, 0.78, 14, 1.1e-4),  # it is compared with the test solver, not with the training
+        (0.98, 0.86, 14, 1e-4),
         (0.9, 0.9, 20, 1e-4),  # the coarser one takes the very steps of the last five iterations: kept
     ],
 )
@@ -131,6 +137,17 @@ def test_tolerance_update(test, coarse, coarse_nfe, then):
     check = adapt_tolerance(ToleranceRule("dopri5"), state, 0.9, evaluate)
     assert state["tol"] == pytest.approx(then)
     assert check.test_value == pytest.approx(1e-5)
+
+
+def test_a_test_that_takes_more_evaluations_than_training_is_not_refined():
+    calls = []
+
+    def evaluate(solver, tol):
+        calls.append(tol)
+        return 0.9, 21  # of the training: 20
+
+    adapt_tolerance(ToleranceRule("dopri5"), tolerance_state(1e-4), 0.9, evaluate)
+    assert calls == pytest.approx([1e-5, 1.1e-4])
 
 
 @pytest.mark.parametrize(("tol", "tests"), [(1e-4, 8 + 1), (1e-10, 1 + 1)])

@@ -113,23 +113,40 @@ class Paper:
         return total_seconds(self.records)
 
 
+MARK = ".reprod-report"  # in the folder of a report: the files that it wrote, one a line
+
+
 def build(store: Store, out: Path, *, scale: str | None = None, paper: str | None = None) -> list[Paper]:
-    """Write the site into `out`. Raises `BadInput` for a folder that holds something else."""
-    if out.exists() and any(out.iterdir()) and not (out / "index.html").exists():
-        raise BadInput(f"--out {out}: the folder is not empty, and no earlier report")
+    """Write the site into `out`. Raises `BadInput` for a folder that holds something else: nothing is removed but what
+    an earlier report wrote."""
+    before = _written(project.writable(out, "--out"))
     chosen = figures(paper)
     index: dict[str, Any] = {}
     papers = []
     for name in dict.fromkeys(each.paper for each in chosen):
         folder = out / name
-        shutil.rmtree(folder, ignore_errors=True)
+        for file in [file for file in before if file.partition("/")[0] == name]:
+            (out / file).unlink(missing_ok=True)
         shown = []
         for each in (f for f in chosen if f.paper == name):
             shown.append(show(each, scale or largest_scale(each, store, index), store, index, folder))
             print(f"{each.id}: {shown[-1].level if shown[-1].rebuilt else shown[-1].error or 'lacks runs'}", flush=True)
         papers.append(Paper(name, papers_.known_paper(name).title, shown))
-    _write(papers, out)
+    drawn = {file for each in papers for shown in each.shown for file in shown.files.values()}
+    files = {*(file for file in before if (out / file).exists()), *drawn, *_write(papers, out)}
+    (out / MARK).write_text("".join(f"{file}\n" for file in sorted(files)), encoding="utf-8")
     return papers
+
+
+def _written(out: Path) -> list[str]:
+    """What an earlier report wrote into this folder. Raises `BadInput` for a folder of somebody else."""
+    mark = out / MARK
+    if not mark.exists():
+        if any(out.iterdir()):
+            raise BadInput(f"--out {out}: the folder is not empty, and no earlier report (it has no {MARK})")
+        mark.touch()  # an interrupted report is one, too
+    lines = mark.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and ".." not in Path(line).parts and not Path(line).is_absolute()]
 
 
 def show(chosen: Figure, scale: str, store: Store, index: dict, folder: Path) -> Shown:
@@ -250,7 +267,8 @@ def anchor(*words: str) -> str:
 # -- pages ----------------------------------------------------------------------------------------------------------
 
 
-def _write(papers: Sequence[Paper], out: Path) -> None:
+def _write(papers: Sequence[Paper], out: Path) -> list[str]:
+    """Write the pages; their names."""
     import jinja2
 
     out.mkdir(parents=True, exist_ok=True)
@@ -277,3 +295,4 @@ def _write(papers: Sequence[Paper], out: Path) -> None:
         (out / name).write_text(environment.get_template(template).render(page=name, **values), encoding="utf-8")
     for name in ("style.css", "script.js"):
         shutil.copy(HERE / name, out / name)
+    return [*(name for name, _, _ in pages), "style.css", "script.js"]
