@@ -59,7 +59,7 @@ class Pages:
 
     def held(self, paper: str | None) -> list[Figure]:
         """The figures that the archive has runs of, or that need none."""
-        names = [papers.known_paper(paper).name] if paper else [name for name in papers.papers()]
+        names = [papers.known_paper(paper).name] if paper else list(papers.papers())
         known = {each["figure"] for name in names for each in self._figures(name)}
         return [each for name in names for each in figures(name) if each.id in known]
 

@@ -9,12 +9,7 @@ from reprod import project
 from reprod.figures.check import check, show
 from reprod.figures.figure import Figure, draw_all
 from reprod.jobs import plan, pool
-<<<<<<< HEAD
-from reprod.jobs.sweep import counts, settled_plan
-from reprod.jobs.times import Times, device_here, spoken, wants_gpu
-=======
 from reprod.jobs.sweep import counts, run_missing, show_plan
->>>>>>> main
 from reprod.store import Store
 from reprod.store.archive.restore import restore
 from reprod.store.archive.store import ArchiveStore, archives
@@ -54,22 +49,4 @@ def reproduce(
     store = Store()
     _, complaints = draw_all(chosen, scale, store, out, log=True)
     show(check(chosen, scale, store))
-<<<<<<< HEAD
-    return 1 if missing else 0
-
-
-def _show_plan(made: plan.Plan, store: Store, options: pool.Options) -> None:
-    times = Times(store)
-    guesses = [times.estimate(job.config) for job in made.jobs]
-    for job, guess in zip(made.jobs, guesses, strict=True):
-        how_long = f"about {spoken(guess)}" if guess is not None else "time unknown"
-        gpu = ", needs a GPU" if wants_gpu(job.config) and device_here(job.config) == "cpu" else ""
-        print(f"  {job.config.command()}  ({f'resume {job.resume}, ' if job.resume else ''}{how_long}{gpu})")
-    known = [guess for guess in guesses if guess is not None]
-    if made.jobs:
-        rest = f"{len(guesses) - len(known)} jobs of unknown length" if len(known) < len(guesses) else ""
-        total = f"about {spoken(sum(known) / options.workers)} with {options.workers} workers" if known else ""
-        print(f"  {' and '.join(filter(None, [total, rest]))}")
-=======
     return 1 if complaints else 0
->>>>>>> main

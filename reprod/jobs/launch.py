@@ -100,11 +100,11 @@ def _pairs(name: str, words: Sequence[str]) -> dict[str, str]:
 def _run(name: str, values: Mapping[str, str], *, adopt: str | None = None, typed: bool = False, note: str = "") -> int:
     """`typed`: a person gave exactly these values (`mlflow run` passes the defaults, too)."""
     if run_id := values.get("resume"):
-<<<<<<< HEAD
-        return resume(run_id, entry=name)
+        return resume(run_id, entry=name, made=adopt)
     config = resolve(papers.config_class(name), values)
+    say_ineffective(name, ineffective(config, values if typed else None))
     _say_how_long(config)
-    return execute(config)
+    return execute(config, adopt=adopt, note=note)
 
 
 def _say_how_long(config: Config) -> None:
@@ -113,12 +113,6 @@ def _say_how_long(config: Config) -> None:
 
     if words := warning(config, Times(Store())):
         print(f"reprod: {words}", file=sys.stderr, flush=True)
-=======
-        return resume(run_id, entry=name, made=adopt)
-    config = resolve(papers.config_class(name), values)
-    say_ineffective(name, ineffective(config, values if typed else None))
-    return execute(config, adopt=adopt, note=note)
->>>>>>> main
 
 
 def ineffective(config: Config, typed: Iterable[str] | None = None) -> set[str]:

@@ -61,7 +61,7 @@ def _action(
     software = f"#reprod-{tags.get('reprod.version', '')}-{tags.get('reprod.git_commit', '') or 'drawing'}"
     facts[software] = {
         "@type": "SoftwareApplication", "name": "reprod",
-        "softwareVersion": f"{tags.get('reprod.version', 'unknown')} at commit {tags.get('reprod.git_commit', 'unknown')}",
+        "softwareVersion": f"{tags.get('reprod.version', '?')} at commit {tags.get('reprod.git_commit', 'unknown')}",
     }  # fmt: skip
     agent = f"#{quote(run['user'] or 'unknown')}"
     facts[agent] = {"@type": "Person", "name": run["user"] or "unknown"}
