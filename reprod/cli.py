@@ -25,6 +25,7 @@ app = typer.Typer(
 
 app.add_typer(archive_cli.app, name="archive")
 app.command()(archive_cli.restore)
+app.command()(archive_cli.docs)
 
 FIRST = """\
 reprod {version}: five papers on the dynamics of deep learning, re-run, tracked in MLflow and redrawn
@@ -496,22 +497,6 @@ def report(
         print(f"{each.name}: {len(each.rebuilt)} of {len(each.shown)} figures rebuilt; claims: {verdicts or 'none'}")
     print(f"open {out / 'index.html'}")
     return 1 if any(shown.error for each in papers for shown in each.shown) else 0
-
-
-@app.command()
-def docs(
-    check: Annotated[bool, typer.Option("--check", help="only name what is not as the archive has it")] = False,
-) -> int:
-    """Write the tables and pictures of README and docs anew from the archive."""
-    from reprod import project
-    from reprod.figures import pages
-    from reprod.store.archive.store import ArchiveStore
-
-    changed = list(pages.update(project.need_root(), ArchiveStore(), check))
-    for each in changed:
-        print(each)
-    print(f"{len(changed)} {'not as the archive has it' if check else 'written anew'}")
-    return 1 if check and changed else 0
 
 
 @app.command()

@@ -118,7 +118,7 @@ def warning(config: Config, times: Times) -> str:
     if seconds < LONG:
         return words
     given = {name: text for name, text in config.given().items() if name != "scale"}
-    shorter = []
+    shorter: list[str] = []
     for scale in SCALES[SCALES.index(config.scale) + 1 : -1]:
         try:
             other = times.estimate(resolve(type(config), {**given, "scale": scale}))

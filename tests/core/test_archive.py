@@ -56,10 +56,15 @@ class Walks:
 WALKS = Figure("toys.walks", "toys", "this test", ("toy",), "Where walks end.", Walks())
 
 
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(project, "git_state", lambda: (COMMIT, False))
+    monkeypatch.setattr(project, "untracked_sources", list)  # these tests themselves, while they are being written
+
+
 @pytest.fixture
 def made(toy, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store with the figure's runs, made at a known and clean commit."""
-    monkeypatch.setattr(project, "git_state", lambda: (COMMIT, False))
+    clean(monkeypatch)
     assert launch.execute(at_scale(Toy, "smoke", seeds=(0, 1))) == 0
     return Store()
 
@@ -400,7 +405,7 @@ def test_an_archive_from_elsewhere_is_checked(archive: Path, tmp_path: Path, toy
 
 
 def test_a_diverged_seed_is_archived_with_its_reason(toy, monkeypatch, folder):
-    monkeypatch.setattr(project, "git_state", lambda: (COMMIT, False))
+    clean(monkeypatch)
     config = resolve(Toy, {"scale": "smoke", "seeds": "0,1", "diverge_seed": "1"})
     assert launch.execute(config) == 1
     diverging = Figure("toys.walks", "toys", "this test", ("toy",), "Where walks end.", Walks())
