@@ -13,6 +13,7 @@ from reprod.machine import calibration
 from reprod.store import Record
 from reprod.store.archive.store import ArchiveStore
 from reprod.store.archive.take import Draft, Shown, Watched
+from reprod.store.files import sha256
 from reprod.store.provenance import cpu
 
 
@@ -41,6 +42,8 @@ def add(chosen: Sequence[Figure], scale: str | None, store: Watched, folder: Pat
             if cpu() in {run["tags"].get("reprod.cpu") for run in draft.runs.values()}:
                 draft.machines.setdefault(cpu(), calibration())
             changed = draft.write(path)
+            sums = {each.name: sha256(each) for each in sorted(folder.glob("*.zip"))}
+            (folder / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
             size = path.stat().st_size / 1e6
             yield f"{path}: {len(draft.runs)} runs, {size:.1f} MB{'' if changed else ', as it was'}"
 

@@ -65,7 +65,8 @@ def _action(
     }  # fmt: skip
     agent = f"#{quote(run['user'] or 'unknown')}"
     facts[agent] = {"@type": "Person", "name": run["user"] or "unknown"}
-    results = sorted({_file(name, file, members, parts) for name, file in run["files"].items() if "sha256" in file})
+    files = {**run["files"], **({"metrics.npy": run["history"]} if run["history"] else {})}
+    results = sorted({_file(name, file, members, parts) for name, file in files.items() if "sha256" in file})
     action = {
         "@type": "CreateAction",
         "name": f"Drawing of {drawn}" if drawn else run["name"] or run["id"],
