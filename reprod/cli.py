@@ -115,11 +115,17 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def first(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print it and exit")] = False
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print it and exit")] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="let this MLflow change the tables of a store of an older one, for good")
+    ] = False,
 ) -> int:
     if version:
         print(f"reprod {__version__}")
         raise typer.Exit
+    if upgrade:
+        os.environ["REPROD_UPGRADE"] = "1"
     if context.invoked_subcommand is None:
         print(FIRST.format(version=__version__))
     return 0
@@ -170,16 +176,6 @@ def given(experiment: str, file: Path | None, typed: dict[str, str]) -> dict[str
     over = {aliases.get(name, name) for name in typed}
     from_file = from_yaml(file, experiment) if file is not None else {}
     return {**{name: text for name, text in from_file.items() if aliases.get(name, name) not in over}, **typed}
-
-
-@app.callback()
-def everywhere(
-    upgrade: Annotated[
-        bool, typer.Option("--upgrade", help="let this MLflow change the tables of a store of an older one, for good")
-    ] = False,
-) -> None:
-    if upgrade:
-        os.environ["REPROD_UPGRADE"] = "1"
 
 
 @app.command()

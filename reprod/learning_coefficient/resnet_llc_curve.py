@@ -94,6 +94,10 @@ def _resnet_curve(config: ResnetLlcCurve, run: Run) -> None:
             "test/loss": values["test_loss"], "test/accuracy": values["test_accuracy"],
         }))  # fmt: skip
         note_warnings(run, found, f"llc.warnings.{iteration}")
+    if not np.isfinite(table["llc"]).any():
+        raise Diverged(
+            f"no estimate: every chain of SGLD diverged at every record; lower step_size (now {config.step_size:g})"
+        )
     curve = pd.DataFrame({"iteration": np.array(recorded) + 1, **table})
     units = dict.fromkeys(("initial_loss", "train_loss", "test_loss", "test_loss_no_reg"), "nats")
     run.table("curve", curve, units=units, about="train_loss is that of the iteration's minibatch, before its step")
