@@ -126,3 +126,18 @@ def restore(
     ids = ", under new ids, for a server chooses them (the tag reprod.archived_id has the old)" if done.renamed else ""
     print(f"{done.new} runs restored{ids if done.new else ''}, {done.there} were there")
     return 0
+
+
+def docs(
+    check_: Annotated[bool, typer.Option("--check", help="only name what is not as the archive has it")] = False,
+) -> int:
+    """Write the tables and pictures of README and docs anew from the archive."""
+    from reprod import project
+    from reprod.figures import pages
+    from reprod.store.archive.store import ArchiveStore
+
+    changed = list(pages.update(project.need_root(), ArchiveStore(), check_))
+    for each in changed:
+        print(each)
+    print(f"{len(changed)} {'not as the archive has it' if check_ else 'written anew'}")
+    return 1 if check_ and changed else 0

@@ -27,6 +27,7 @@ app = typer.Typer(
 
 app.add_typer(archive_cli.app, name="archive")
 app.command()(archive_cli.restore)
+app.command()(archive_cli.docs)
 
 FIRST = """\
 reprod {version}: five papers on the dynamics of deep learning, re-run, tracked in MLflow and redrawn

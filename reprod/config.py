@@ -115,6 +115,11 @@ class Config:
         """Parameters without effect, given the values of the others (`tol` under Euler): left out of the digest."""
         return set()
 
+    def work(self) -> float | None:
+        """How much there is to compute, in any unit: by this ratio a run's time follows from one at another scale. None
+        where nobody has said."""
+        return None
+
     def upstream(self) -> tuple[Config | Named, ...]:
         """What the run builds on: configurations whose finished runs it asks for (`run.upstream(config)`), or runs that
         the user named. Checked before the run is made."""

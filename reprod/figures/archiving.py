@@ -10,9 +10,12 @@ from reprod import papers
 from reprod.errors import BadInput
 from reprod.figures.figure import Figure, draw, figures, gather, largest_scale, needs
 from reprod.figures.report import date, duration, machine, total_seconds
+from reprod.machine import calibration
 from reprod.store import Record
 from reprod.store.archive.store import ArchiveStore
 from reprod.store.archive.take import Draft, Shown, Watched
+from reprod.store.files import sha256
+from reprod.store.provenance import cpu
 
 
 def add(chosen: Sequence[Figure], scale: str | None, store: Watched, folder: Path) -> Iterator[str]:
@@ -37,7 +40,11 @@ def add(chosen: Sequence[Figure], scale: str | None, store: Watched, folder: Pat
             renewed = [(of_paper[other], its_scale) for other, its_scale in again if other in of_paper]
             queue += [each for each in renewed if each not in queue]
         if draft.figures:
+            if cpu() in {run["tags"].get("reprod.cpu") for run in draft.runs.values()}:
+                draft.machines.setdefault(cpu(), calibration())
             changed = draft.write(path)
+            sums = {each.name: sha256(each) for each in sorted(folder.glob("*.zip"))}
+            (folder / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
             size = path.stat().st_size / 1e6
             yield f"{path}: {len(draft.runs)} runs, {size:.1f} MB{'' if changed else ', as it was'}"
 

@@ -103,7 +103,16 @@ def _run(name: str, values: Mapping[str, str], *, adopt: str | None = None, type
         return resume(run_id, entry=name, made=adopt)
     config = resolve(papers.config_class(name), values)
     say_ineffective(name, ineffective(config, values if typed else None))
+    _say_how_long(config)
     return execute(config, adopt=adopt, note=note)
+
+
+def _say_how_long(config: Config) -> None:
+    from reprod.jobs.times import Times, warning
+    from reprod.store import Store
+
+    if words := warning(config, Times(Store())):
+        print(f"reprod: {words}", file=sys.stderr, flush=True)
 
 
 def ineffective(config: Config, typed: Iterable[str] | None = None) -> set[str]:

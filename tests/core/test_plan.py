@@ -15,7 +15,7 @@ import pytest
 from reprod import papers, store
 from reprod.config import resolve
 from reprod.errors import BadInput
-from reprod.jobs import housekeeping, launch, plan, pool
+from reprod.jobs import housekeeping, launch, plan, pool, times
 from reprod.store import export, writer
 from reprod.store.checkpoints import sha256
 from tests.core.toy import Toy
@@ -85,11 +85,11 @@ def test_a_living_run_is_left_alone(toy):
 
 
 def test_the_estimate_comes_from_finished_runs(toy):
-    job = plan.Job(config(seeds="0-3", rate=0.7))
-    assert plan.estimate(job, store.Store(), plan.Index()) is None
+    job = config(seeds="0-3", rate=0.7)
+    assert times.Times(store.Store()).estimate(job) is None
     run(seeds="0,1")
     (whole,) = [r for r in store.Store().search("toy") if r.seed is None]
-    assert plan.estimate(job, store.Store(), plan.Index()) == pytest.approx(2 * whole.seconds)
+    assert times.Times(store.Store()).estimate(job) == pytest.approx(2 * whole.seconds)
 
 
 def test_the_estimate_follows_the_nearest_run(toy):
@@ -97,11 +97,11 @@ def test_the_estimate_follows_the_nearest_run(toy):
         run(rate=rate, seeds="0")
     run(rate=0.7, shuffle=False, seeds="0")
     runs = {(r.config.rate, r.config.shuffle): r for r in store.Store().search("toy")}
-    job = plan.Job(config(rate=0.7, seeds="0,1"))
+    job = config(rate=0.7, seeds="0,1")
     # both differ in one parameter; a switch has no distance, so the run without shuffling is the nearest
-    assert plan.estimate(job, store.Store(), plan.Index()) == pytest.approx(2 * runs[0.7, False].seconds)
-    job = plan.Job(config(rate=0.8, seeds="0"))
-    assert plan.estimate(job, store.Store(), plan.Index()) == pytest.approx(runs[0.6, True].seconds)
+    assert times.Times(store.Store()).estimate(job) == pytest.approx(2 * runs[0.7, False].seconds)
+    job = config(rate=0.8, seeds="0")
+    assert times.Times(store.Store()).estimate(job) == pytest.approx(runs[0.6, True].seconds)
 
 
 def test_slurm_options_are_checked(tmp_path):
