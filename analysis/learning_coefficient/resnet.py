@@ -176,7 +176,7 @@ class LearningRateSweep(ResnetSweep):
 
     parameter, label = "learning_rate", "learning rate"
     values = {
-        "paper": (0.005, 0.01, 0.05, 0.1, 0.2), "medium": (0.02, 0.05, 0.1, 0.2), "small": (0.01, 0.02, 0.05, 0.2),
+        "paper": (0.005, 0.01, 0.05, 0.1, 0.2), "medium": (0.05, 0.1, 0.2, 0.4), "small": (0.01, 0.02, 0.05, 0.2),
         "smoke": (0.01, 0.1),
     }  # fmt: skip
     rows = (("no momentum", {"momentum": 0.0}), ("momentum 0.9", {"momentum": 0.9}))

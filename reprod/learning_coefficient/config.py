@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
-from reprod.config import Config, param
+from reprod.config import Config, param, spell
 from reprod.errors import BadInput
 
 PAPER = "learning_coefficient"
@@ -42,7 +44,7 @@ class DlnLlc(Config):
     reduce_probability: float = param(0.5, at_least=0, at_most=1, help="probability that a layer loses rank")
     singular_mean: float = param(0.0, help="mean singular value of truth=rand_rank_sv")
     singular_std: float = param(5.0, at_least=0, help="spread of the singular values of truth=rand_rank_sv")
-    n_train: int | None = param(None, at_least=2, help="size n of the data set; none: of the class")
+    n_train: int | None = param(None, at_least=2, at_most=10**8, help="size n of the data set; none: of the class")
     sampler: str = param(
         "minibatch", choices=("minibatch", "collapsed"),
         help="SGLD on minibatches, or on the exact full-data gradient (another sampler, without minibatch noise)",
@@ -51,16 +53,17 @@ class DlnLlc(Config):
     sgld_steps: int | None = param(None, at_least=1, help="SGLD steps; none: of the class")
     sgld_batch_size: int = param(500, at_least=1, help="rows per SGLD step")
     gamma: float = param(1.0, at_least=0, help="strength of the localisation")
-    nbeta: float | None = param(None, above=0, help="inverse temperature; none: n / ln n")
+    nbeta: float | None = param(None, above=0, at_most=1e30, help="inverse temperature; none: n / ln n")
     chains: int = param(1, at_least=1, help="independent chains")
     burn_in: float = param(0.9, at_least=0, below=1, help="proportion of the trace that the estimate drops")
     trace: str = param("before", choices=("before", "after"), help="loss recorded before a step (free) or after it")
     acceptance_every: int = param(20, at_least=0, help="steps between two acceptance probabilities; 0: never")
     train: bool = param(True, help="estimate at a trained parameter too")
-    iterations: int = param(50_000, at_least=1, help="steps of SGD")
-    learning_rate: float = param(0.01, above=0, help="of SGD")
-    momentum: float = param(0.9, at_least=0, below=1, help="of SGD")
-    training_batch_size: int = param(500, at_least=1, help="rows per step of SGD")
+    iterations: int = param(50_000, at_least=1, help="steps of the training")
+    optimizer: str = param("sgd", choices=("sgd", "adam"), help="of the training")
+    learning_rate: float = param(0.01, above=0, help="of the training")
+    momentum: float = param(0.9, at_least=0, below=1, help="of sgd")
+    training_batch_size: int = param(500, at_least=1, help="rows per step of the training")
     checkpoint_every: int = param(5000, at_least=1, identity=False, help="steps between two checkpoints")
     diagnostics: bool = param(True, help="functional rank and Hessian trace of the truth, in closed form")
 
@@ -73,6 +76,7 @@ class DlnLlc(Config):
     }  # fmt: skip
 
     def check(self) -> None:
+        finite(self)
         if len(self.widths) == 1:
             raise BadInput(f"widths={self.widths[0]}: name an input width and at least one layer")
         from reprod.learning_coefficient.sizes import SIZE_CLASSES
@@ -91,7 +95,9 @@ class DlnLlc(Config):
         if self.sampler == "collapsed":
             left |= {"sgld_batch_size"}
         if not self.train:
-            left |= {"iterations", "learning_rate", "momentum", "training_batch_size"}
+            left |= {"iterations", "optimizer", "learning_rate", "momentum", "training_batch_size"}
+        if self.optimizer == "adam":
+            left |= {"momentum"}
         if self.widths and None not in (self.n_train, self.step_size, self.sgld_steps):
             left |= {"size_class"}
         return left
@@ -109,11 +115,13 @@ class DlnSaddleDynamics(Config):
     hidden_layers: int = param(4, at_least=1, help="number of hidden layers")
     in_out_dim: int = param(5, at_least=1, help="inputs and outputs; the teacher is 10 diag(1, ..., in_out_dim)")
     initialisation_exponent: float = param(1.5, above=0, help="weights are N(0, H^-exponent)")
-    n_train: int = param(10_000, at_least=2, help="size of the data set")
-    learning_rate: float = param(1e-4, above=0, help="of SGD")
-    training_batch_size: int = param(128, at_least=1, help="rows per step of SGD")
-    iterations: int = param(20_000, at_least=1, help="steps of SGD")
-    eval_every: int = param(50, at_least=1, help="steps of SGD between two estimates")
+    n_train: int = param(10_000, at_least=2, at_most=10**8, help="size of the data set")
+    optimizer: str = param("sgd", choices=("sgd", "adam"), help="of the training")
+    learning_rate: float = param(1e-4, above=0, help="of the training")
+    momentum: float = param(0.0, at_least=0, below=1, help="of sgd")
+    training_batch_size: int = param(128, at_least=1, help="rows per step of the training")
+    iterations: int = param(20_000, at_least=1, help="steps of the training")
+    eval_every: int = param(50, at_least=1, help="steps of the training between two estimates")
     sampler: str = param("minibatch", choices=("minibatch", "collapsed"), help="SGLD on minibatches or on all data")
     step_size: float = param(1e-6, above=0, help="SGLD step size epsilon")
     sgld_steps: int = param(100, at_least=1, help="SGLD steps")
@@ -129,6 +137,7 @@ class DlnSaddleDynamics(Config):
     }
 
     def check(self) -> None:
+        finite(self)
         for name in ("sgld_batch_size", "training_batch_size"):
             if getattr(self, name) > self.n_train:
                 raise BadInput(f"{name}={getattr(self, name)}: larger than the data set, {self.n_train} rows")
@@ -137,9 +146,10 @@ class DlnSaddleDynamics(Config):
         stable(self.step_size, self.gamma)
 
     def unused(self) -> set[str]:
+        left = {"momentum"} if self.optimizer == "adam" else set()
         if self.sampler == "collapsed":
-            return {"sgld_batch_size", "whole_epochs"}
-        return set() if self.sgld_steps % (self.n_train // self.sgld_batch_size) else {"whole_epochs"}
+            return left | {"sgld_batch_size", "whole_epochs"}
+        return left if self.sgld_steps % (self.n_train // self.sgld_batch_size) else left | {"whole_epochs"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,9 +202,15 @@ class ResnetLlcCurve(Config):
     }  # fmt: skip
 
     def check(self) -> None:
+        finite(self)
         for name in ("batch_size", "sgld_batch_size"):
             if getattr(self, name) > self.n_train:
                 raise BadInput(f"{name}={getattr(self, name)}: larger than the data set, {self.n_train} images")
+        if self.batch_size == 1 or self.n_train % self.batch_size == 1:
+            raise BadInput(
+                f"batch_size={self.batch_size}: {self.n_train} images leave a batch of one, which batch normalisation"
+                " cannot take"
+            )
         if self.optimizer == "adam" and self.momentum:
             raise BadInput(f"momentum={self.momentum}: adam takes none; leave it at 0")
         stable(self.step_size, self.gamma)
@@ -223,10 +239,11 @@ class RescalingInvariance(Config):
         (1, 2, 3, 4, 5, 8), at_least=0, help="hidden units that copy unit 0 in the truth"
     )
     exponents: tuple[float, ...] = param(
-        tuple(e / 2 for e in range(-8, 9)), help="the first layer is scaled by 10^exponent, the second by its inverse"
-    )
+        tuple(e / 2 for e in range(-8, 9)), at_least=-18, at_most=18,
+        help="the first layer is scaled by 10^exponent, the second by its inverse",
+    )  # fmt: skip
     chains: int = param(5, at_least=1, help="chains per factor")
-    n_train: int = param(10_000, at_least=2, help="size of the data set")
+    n_train: int = param(10_000, at_least=2, at_most=10**8, help="size of the data set")
     step_size: float = param(1e-5, above=0, help="SGLD step size epsilon")
     sgld_steps: int = param(10_000, at_least=1, help="SGLD steps")
     sgld_batch_size: int = param(500, at_least=1, help="rows per SGLD step, in their order, without shuffling")
@@ -244,10 +261,13 @@ class RescalingInvariance(Config):
     }  # fmt: skip
 
     def check(self) -> None:
+        finite(self)
         if self.sgld_batch_size > self.n_train:
             raise BadInput(f"sgld_batch_size={self.sgld_batch_size}: larger than the data set, {self.n_train} rows")
         if self.duplicated and max(self.duplicated) >= self.width:
             raise BadInput(f"duplicated={max(self.duplicated)}: there are {self.width} hidden units, from 0")
+        if len(set(self.exponents)) < len(self.exponents) or not self.exponents:
+            raise BadInput(f"exponents={spell(self.exponents)}: give each once, and at least one")
         if self.trace_every > self.sgld_steps:
             raise BadInput(f"trace_every={self.trace_every}: no loss in {self.sgld_steps} steps")
         stable(self.step_size, self.gamma)
@@ -264,7 +284,7 @@ class MalaVsSgld(Config):
     sampler: str = param("sgld", choices=("sgld", "mala"), help="SGLD on minibatches, or MALA on all data")
     widths: tuple[int, ...] = param((10, 20, 20, 10), at_least=1, help="widths of the network")
     truth_seed: int = param(0, at_least=0, help="seed of truth and data; `seeds` are those of the sampler")
-    n_train: int = param(10_000, at_least=2, help="size n of the data set")
+    n_train: int = param(10_000, at_least=2, at_most=10**8, help="size n of the data set")
     step_size: float = param(1e-5, above=0, help="step size epsilon")
     sgld_steps: int = param(10_000, at_least=1, help="steps of the sampler, either of them")
     sgld_batch_size: int = param(32, at_least=1, help="rows per step of SGLD, from one fixed permutation")
@@ -277,6 +297,7 @@ class MalaVsSgld(Config):
     }
 
     def check(self) -> None:
+        finite(self)
         if len(self.widths) < 2:
             raise BadInput("widths: name an input width and at least one layer")
         if self.sampler == "sgld" and self.sgld_batch_size > self.n_train:
@@ -285,6 +306,16 @@ class MalaVsSgld(Config):
 
     def unused(self) -> set[str]:
         return {"sgld_batch_size", "acceptance_every"} if self.sampler == "mala" else set()
+
+
+def finite(config: Config) -> None:
+    """Refuse numbers that are not finite: none of these parameters has a meaning there."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if any(
+            isinstance(v, float) and not math.isfinite(v) for v in (value if isinstance(value, tuple) else (value,))
+        ):
+            raise BadInput(f"{field.name}={spell(value)}: must be a finite number")
 
 
 def stable(step_size: float, gamma: float) -> None:

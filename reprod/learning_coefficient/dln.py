@@ -33,6 +33,8 @@ from reprod.training import stream
 MODES = ("minibatch", "collapsed")
 TRUTHS = ("random", "zero", "rand_rank", "rand_rank_sv")
 INPUTS = ("uniform", "unit_ball")
+OPTIMIZERS = ("sgd", "adam")
+BETAS = (0.9, 0.999)  # of Adam
 MOMENT_BYTES = 256 * 2**20  # second moments of all blocks of an epoch are kept if they fit into this
 
 
@@ -382,10 +384,12 @@ def estimate_dln_llc(
 
 
 class DlnTraining:
-    """Plain SGD on a potential, ``v <- momentum v + grad L_B``, ``w <- w - lr v``, step by step.
+    """Training on a potential, step by step: SGD, ``v <- momentum v + grad L_B``, ``w <- w - lr v``, or Adam (Kingma
+    and Ba 2015, algorithm 1, with their beta_1 = 0.9, beta_2 = 0.999 and epsilon = 1e-8).
 
     Args:
         params: where to start, flat, (chains, D); copied.
+        optimizer: "sgd" or "adam", which takes no momentum.
     """
 
     def __init__(
@@ -393,21 +397,29 @@ class DlnTraining:
         potential: DlnPotential,
         params: Tensor,
         *,
+        optimizer: str = "sgd",
         learning_rate: float = 0.01,
         momentum: float = 0.9,
         batch_size: int = 500,
         seed: int = 0,
     ):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={optimizer!r} is not one of {', '.join(OPTIMIZERS)}")
         self.potential, self.learning_rate, self.momentum = potential, learning_rate, momentum
+        self.adam = optimizer == "adam"
         self.batches = Batches(potential.num_data, batch_size, seed)
         self.params = params.to(potential.device, potential.dtype, copy=True)
         self.velocity = torch.zeros_like(self.params)
+        self.second = torch.zeros_like(self.params) if self.adam else torch.empty(0)
         self.turns = self.batches.turns(len(params)).to(potential.device).unbind(0)
         self.epoch: Any = None
 
     def parts(self) -> dict[str, Any]:
         """All that the next step depends on, for a checkpoint."""
-        return {"trained": self.params, "velocity": self.velocity}
+        return {"trained": self.params, "velocity": self.velocity, "second": self.second}
+
+    def healthy(self) -> bool:
+        return bool(torch.isfinite(self.params).all())
 
     def step(self, number: int) -> Tensor:
         """Step `number`, from 0; the loss of its batch, before the step, (chains,)."""
@@ -415,6 +427,14 @@ class DlnTraining:
         if turn == 0 or self.epoch is None:
             self.epoch = self.potential.epoch(self.batches.epoch(number // self.batches.per_epoch))
         loss, gradient = self.potential.loss_and_gradient(self.params, (self.epoch, self.turns[turn]))
+        if self.adam:
+            self.velocity.lerp_(gradient, 1 - BETAS[0])
+            self.second.lerp_(gradient.square(), 1 - BETAS[1])
+            first, second = (1 - beta ** (number + 1) for beta in BETAS)
+            self.params.addcdiv_(
+                self.velocity, (self.second / second).sqrt_().add_(1e-8), value=-self.learning_rate / first
+            )
+            return loss
         if self.momentum:
             gradient = self.velocity.mul_(self.momentum).add_(gradient)
         self.params.add_(gradient, alpha=-self.learning_rate)

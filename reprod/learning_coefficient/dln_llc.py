@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from reprod import training
+from reprod.errors import Diverged
 from reprod.learning_coefficient.config import DlnLlc
 from reprod.learning_coefficient.dln import (
     DlnInputs,
@@ -52,6 +53,8 @@ def _one_network(config: DlnLlc, run: Run) -> None:
     # The collapsed sampler needs no rows, but training, if asked for, is on minibatches.
     mode = "minibatch" if config.train else config.sampler
     target = product([torch.from_numpy(w).double() for w in weights])
+    if not bool(torch.isfinite(target.float()).all()):
+        raise Diverged("the product of the true layers is not finite; lower singular_mean or singular_std")
     potential = dln_potential(widths, target, inputs, mode=mode)
     generated(run, "dln_inputs", inputs.num_data, (widths[0],), potential.moment)
 
@@ -69,15 +72,22 @@ def _one_network(config: DlnLlc, run: Run) -> None:
     iterations = config.iterations if config.train else 0
     start = flat(truncated_normal_weights(widths, stream(seed, "init")))[None]
     trained = DlnTraining(
-        potential, start, learning_rate=config.learning_rate, momentum=config.momentum,
+        potential, start, optimizer=config.optimizer, learning_rate=config.learning_rate, momentum=config.momentum,
         batch_size=min(config.training_batch_size, inputs.num_data), seed=seed,
     )  # fmt: skip
     losses = torch.full((-(-iterations // TRAINING_LOSS_EVERY),), torch.nan, device=device)
     state = training.State(**chains.parts(), **trained.parts(), training_losses=losses)
     moved = False
-    for iteration in training.loop(run, iterations + chains.num_steps, state, every=config.checkpoint_every):
+    for iteration in training.loop(
+        run, iterations + chains.num_steps, state, every=config.checkpoint_every, healthy=trained.healthy
+    ):
         if iteration <= iterations:
             loss = trained.step(iteration - 1)
+            if iteration == iterations and not trained.healthy():
+                raise Diverged(
+                    f"the training left the finite numbers within {iterations} iterations; lower learning_rate"
+                    f" (now {config.learning_rate:g}), or leave the training out with train=false"
+                )
             if (iteration - 1) % TRAINING_LOSS_EVERY == 0:
                 losses[(iteration - 1) // TRAINING_LOSS_EVERY] = loss[0]
             continue
@@ -119,7 +129,7 @@ def _one_network(config: DlnLlc, run: Run) -> None:
 
 
 def _move_to_trained(chains: Chains, truth: Tensor, trained: Tensor, *, first: bool) -> None:
-    """The second half of the chains starts at the trained parameter (NaN if the training diverged: so will they)."""
+    """The second half of the chains starts at the trained parameter."""
     each = len(chains.state.params) // 2
     centre = torch.cat([truth.expand(each, -1), trained.expand(each, -1)])
     if first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reprod import training
+from reprod.errors import Diverged
 from reprod.learning_coefficient.config import DlnSaddleDynamics
 from reprod.learning_coefficient.dln import DlnPotential, DlnTraining, dln_potential, flat, product, unflat
 from reprod.learning_coefficient.estimate import Chains, Sampling
@@ -35,8 +37,8 @@ def _saddle_to_saddle(config: DlnSaddleDynamics, run: Run) -> None:
     rng, deviation = stream(seed, "init"), config.width ** (-config.initialisation_exponent / 2)
     start = [deviation * rng.standard_normal(shape) for shape in pairwise(widths)]
     trained = DlnTraining(
-        potential, flat(start)[None], learning_rate=config.learning_rate, momentum=0.0,
-        batch_size=config.training_batch_size, seed=seed,
+        potential, flat(start)[None], optimizer=config.optimizer, learning_rate=config.learning_rate,
+        momentum=config.momentum, batch_size=config.training_batch_size, seed=seed,
     )  # fmt: skip
 
     period = config.eval_every
@@ -50,34 +52,42 @@ def _saddle_to_saddle(config: DlnSaddleDynamics, run: Run) -> None:
     traces = np.full((rows, steps), np.nan, dtype=np.float32)
     state = training.State(**trained.parts(), waiting=waiting, traces=traces, **table)
 
-    def healthy() -> bool:
-        return bool(torch.isfinite(trained.params).all())
-
     for iteration in training.loop(
-        run, config.iterations, state, every=config.checkpoint_every, healthy=healthy
+        run, config.iterations, state, every=config.checkpoint_every, healthy=trained.healthy
     ):  # fmt: skip
         loss = trained.step(iteration - 1)
         row, behind = divmod(iteration - 1, period)
         if behind:
             continue
+        if not trained.healthy():
+            raise Diverged(
+                f"the training left the finite numbers before iteration {iteration}; lower learning_rate (now"
+                f" {config.learning_rate:g})"
+            )
         waiting[row % together] = trained.params[0]
         table["train_loss"][row] = float(loss[0])
         p = product(unflat(trained.params[0].double(), widths)).cpu().numpy()
         # The numerical rank of single precision, as in the paper: it is full all along.
-        table["rank"][row] = numerical_rank(p, d * float(np.finfo(np.float32).eps)) if np.isfinite(p).all() else np.nan
+        table["rank"][row] = numerical_rank(p, d * float(np.finfo(np.float32).eps))
         if row % together == together - 1 or row == rows - 1:
             first = row - row % together
             centres = waiting[: row - first + 1]
             table["llc"][first : row + 1], traces[first : row + 1] = _at_own_outputs(
                 config, potential, centres, int(stream(seed, f"estimate/{first}").integers(2**31))
             )
+            if not np.isfinite(table["llc"][: row + 1]).any():
+                raise Diverged(
+                    f"every chain of SGLD diverged; lower step_size (now {config.step_size:g}), or learning_rate"
+                )
             for i in range(first, row + 1):
                 at = i * period + 1
                 run.log(at, finite({"train/loss": table["train_loss"][i], "llc/estimate": table["llc"][i]}))
     for i, rank in enumerate(table["rank"]):
-        if np.isfinite(rank):
-            value, table["multiplicity"][i] = dln_learning_coefficient(widths, int(rank))
-            table["exact"][i] = float(value)
+        value, table["multiplicity"][i] = dln_learning_coefficient(widths, int(rank))
+        table["exact"][i] = float(value)
+    if lost := int(np.isnan(table["llc"]).sum()):
+        run.note("llc.warnings", f"{lost} of {rows} estimates are missing: all their chains of SGLD diverged")
+        warnings.warn(f"{run.config.title()}: {lost} of {rows} estimates are missing: SGLD diverged", stacklevel=2)
     curve = pd.DataFrame({"iteration": 1 + period * np.arange(rows), **table})
     about = "loss of the minibatch before its step, estimate behind it; numerical rank of the product and its theory"
     run.table("curve", curve, about=about)
@@ -97,8 +107,8 @@ def _saddle_settings(config: DlnSaddleDynamics, chains: int = 1, seed: int = 0) 
 def _at_own_outputs(
     config: DlnSaddleDynamics, potential: DlnPotential, centres: Tensor, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates at several parameters at once, each against its own outputs, so that its loss is zero: (estimates,
-    traces averaged over the chains of each)."""
+    """Estimates at several parameters at once, each against its own outputs, so that its loss is zero: (estimates, from
+    the chains that did not diverge; traces averaged over the chains of each)."""
     params = centres.repeat_interleave(config.chains, dim=0)
     own = DlnPotential(
         potential.widths, product(unflat(params.double(), potential.widths)), potential.moment,
@@ -109,4 +119,8 @@ def _at_own_outputs(
         chains.step(step)
     found = chains.estimate()
     each = (len(centres), config.chains)
-    return found.per_chain.reshape(each).mean(axis=1), found.loss_trace.reshape(*each, -1).mean(axis=1)
+    per_chain = found.per_chain.reshape(each)
+    good = np.isfinite(per_chain)
+    total = np.where(good, per_chain, 0.0).sum(axis=1)
+    estimates = np.divide(total, good.sum(axis=1), out=np.full(len(centres), np.nan), where=good.any(axis=1))
+    return estimates, found.loss_trace.reshape(*each, -1).mean(axis=1)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
@@ -35,6 +35,8 @@ SAMPLERS = {"sgld": sgld.build, "mala": mala.build}
 TRACES = ("before", "after")
 TRACE_LOSSES = ("batch", "full")
 RUNAWAY = 1000  # a chain whose energy is this many times D, which holds it near D/2 where it is stable, has diverged
+FEW_DRAWS = 32  # fewer draws tell nothing about a drift
+LARGEST_R_HAT = 1.1  # Gelman et al., Bayesian Data Analysis, 3rd ed., 11.5
 CHECK_EVERY = 200  # steps between two looks at whether any chain is still finite: each look waits for the device
 
 
@@ -81,10 +83,13 @@ class Sampling:
         for name, allowed in (("sampler", SAMPLERS), ("trace", TRACES), ("trace_loss", TRACE_LOSSES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        for name in ("num_steps", "chains", "trace_every"):
+        for name in ("num_steps", "chains", "trace_every", "batch_size", "acceptance_every", "seed"):
             value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name} must be a whole number, at least 1, got {value}")
+            if name == "batch_size" and value is None:
+                continue
+            least = 0 if name in ("acceptance_every", "seed") else 1
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name} must be a whole number, at least {least}, got {value}")
         if not (self.step_size > 0 and math.isfinite(self.step_size)):
             raise ValueError(f"step_size must be a positive number, got {self.step_size}")
         if not (self.gamma >= 0 and math.isfinite(self.gamma)):
@@ -94,14 +99,10 @@ class Sampling:
             raise ValueError(
                 f"step_size * gamma = {product:g} is unstable whatever the loss (it must stay below 4); lower either"
             )
-        if self.nbeta is not None and not (self.nbeta > 0 and math.isfinite(self.nbeta)):
-            raise ValueError(f"nbeta must be a positive number or None, got {self.nbeta}")
+        if self.nbeta is not None and not 0 < self.nbeta <= 1e30:
+            raise ValueError(f"nbeta must be a positive number (1e30 at most) or None, got {self.nbeta}")
         if not 0 <= self.burn_in < 1:
             raise ValueError(f"burn_in is a proportion of the draws, from 0 to below 1, got {self.burn_in}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.acceptance_every < 0:
-            raise ValueError(f"acceptance_every must be 0 (never) or positive, got {self.acceptance_every}")
         if self.trace_every > self.num_steps:
             raise ValueError(f"trace_every={self.trace_every} leaves no draw in {self.num_steps} steps")
 
@@ -200,7 +201,8 @@ def estimate_llc(
     Args:
         model: w*. It should be at (or near) a minimum of the loss: elsewhere the estimate may be negative.
         loss: ``loss(output, target)``, the *mean* over a batch. Constant factors do not change the LLC.
-        data: ``(inputs, targets)`` as tensors, or a map-style data set of such pairs, which is read into memory.
+        data: ``(inputs, targets)`` as tensors, or a map-style data set of such pairs, which is read into memory. The
+            model gets the first tensor, the loss the model's output and the others.
         preconditioner: positive factor of eps for named parameters, a number or a tensor of the parameter's shape;
             1 for the others.
         batch_chains: see `ModelPotential`; False for modules that `torch.func.vmap` cannot follow.
@@ -211,11 +213,14 @@ def estimate_llc(
         The estimate with its diagnostics. Diverged chains are reported and left out; they are never averaged in.
 
     Raises:
-        ValueError: settings that cannot work, a model without parameters, data smaller than a batch, a loss at w* that
-            is not finite.
+        ValueError: settings that cannot work; a model without parameters, in half precision, or that draws random
+            numbers in eval mode; data that are no tensors, or smaller than a batch; a loss that is no mean over the
+            batch, or not finite at w*.
     """
     settings = Sampling(**sampling)
-    potential = ModelPotential(model, loss, _in_memory(data), batch_chains=batch_chains, rows_at_once=rows_at_once)
+    potential = ModelPotential(
+        model, loss, _in_memory(data), batch_chains=batch_chains and settings.chains > 1, rows_at_once=rows_at_once
+    )
     factors = None
     if preconditioner is not None:
         factors = torch.ones_like(potential.centre)
@@ -223,10 +228,10 @@ def estimate_llc(
             if name not in potential.slices:
                 raise ValueError(f"preconditioner names {name!r}, but the parameters are {', '.join(potential.slices)}")
             given, place = torch.as_tensor(factor, dtype=factors.dtype), potential.slices[name]
-            if given.numel() not in (1, factors[place].numel()):
+            if given.numel() != 1 and given.shape != potential.shapes[name]:
                 raise ValueError(
-                    f"the preconditioner of {name!r} has {given.numel()} entries, the parameter"
-                    f" {factors[place].numel()}"
+                    f"the preconditioner of {name!r} has shape {tuple(given.shape)}, the parameter"
+                    f" {tuple(potential.shapes[name])}"
                 )
             factors[place] = given.reshape(-1).to(factors.device)
     return sample(potential, potential.centre, settings, preconditioner=factors)
@@ -273,8 +278,8 @@ class Chains:
     def __init__(
         self, potential: Potential, centre: Tensor, settings: Sampling, *, preconditioner: Tensor | None = None
     ):
-        if preconditioner is not None and not bool((preconditioner > 0).all()):
-            raise ValueError("the preconditioner must be positive")
+        if preconditioner is not None and not bool(((preconditioner > 0) & torch.isfinite(preconditioner)).all()):
+            raise ValueError("the preconditioner must be positive and finite")
         self.potential, self.settings = potential, settings
         self.nbeta, self.batches = settings.for_data(potential.num_data)
         count, device = settings.chains, potential.device
@@ -408,14 +413,32 @@ def summarise(
         )
     if good.any():
         change, errors = drift(energy[good])
+        if trace.shape[1] < FEW_DRAWS:
+            found.append(f"only {trace.shape[1]} draws: too few to see whether the chain is equilibrated")
         if abs(errors) > 3 and abs(change) > 0.05 * abs(llc):
             found.append(
                 f"not equilibrated: the mean moved by {change:+.3g} ({100 * change / llc:+.0f} %) from the third to the"
                 f" last quarter of the chain; raise num_steps (now {settings.num_steps}) or step_size"
             )
-        if llc < 0:
+        if (r_hat := split_r_hat(kept[good])) > LARGEST_R_HAT:
+            found.append(
+                f"the halves of the chains disagree: R-hat {r_hat:.2f}, above {LARGEST_R_HAT}; raise num_steps (now"
+                f" {settings.num_steps}), or chains"
+            )
+        if settings.sampler == "mala" and acceptance[0].size and acceptance[0][good].mean() < 0.05:
+            found.append(
+                f"only {100 * acceptance[0][good].mean():.2g} % of the proposals are accepted: the chain hardly moves;"
+                f" lower step_size (now {settings.step_size:g})"
+            )
+        uncertainty = 3 * (0.0 if math.isnan(error) else error)
+        rounding = 1e-6 * nbeta * float(np.abs(baseline).max())
+        if llc < -max(uncertainty, rounding) and not math.isnan(error):
             found.append("the estimate is negative: the parameters are not at a minimum of the loss")
-        elif llc > dimension / 2 * 1.1 + 3 * (0.0 if math.isnan(error) else error):
+        elif llc < -rounding:
+            found.append(
+                "the estimate is negative, though within three standard errors of zero; raise num_steps or chains"
+            )
+        elif llc > dimension / 2 * 1.1 + uncertainty:
             found.append(
                 f"the estimate exceeds D/2 = {dimension / 2:g}, which no learning coefficient does: step_size is too"
                 " large, or the parameters are not at a minimum"
@@ -443,11 +466,26 @@ def summarise(
 def _in_memory(data: Sequence[Tensor] | torch.utils.data.Dataset) -> tuple[Tensor, ...]:
     if isinstance(data, torch.utils.data.TensorDataset):
         return data.tensors
+    if isinstance(data, torch.utils.data.DataLoader):
+        raise ValueError(
+            "data is a DataLoader: give its dataset, data=loader.dataset; batches of batch_size rows are drawn here"
+        )
+    if isinstance(data, torch.utils.data.IterableDataset):
+        raise ValueError("data is an iterable data set: n must be known; give (inputs, targets) as tensors")
+    if data is None or callable(data):
+        raise ValueError(f"data must be (inputs, targets) as tensors, got {data!r}")
+    if isinstance(data, Mapping):
+        raise ValueError(
+            f"data is a dict of {', '.join(map(repr, data))}: give (inputs, targets) as a tuple of tensors"
+        )
     if isinstance(data, torch.utils.data.Dataset):
         examples = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
         if not examples:
             raise ValueError("data has no examples")
+        if not isinstance(examples[0], (tuple, list)):
+            kind = type(examples[0]).__name__
+            raise ValueError(f"the examples of data must be pairs (input, target), the first is a {kind}")
         return tuple(torch.stack([torch.as_tensor(e[i]) for e in examples]) for i in range(len(examples[0])))
     if isinstance(data, Tensor):
         raise ValueError("data must be (inputs, targets), got a single tensor")
-    return tuple(data)
+    return tuple(torch.from_numpy(t) if isinstance(t, np.ndarray) else t for t in data)

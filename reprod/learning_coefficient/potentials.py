@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from reprod.training import torch_stream
+
 
 class Potential(Protocol):
     """`block` arguments are (epoch, turn): what `epoch` returned, and the block that each chain uses, (chains,)."""
@@ -41,7 +43,7 @@ class ModelPotential:
     changed: parameters with `requires_grad` are replaced by those of the chains, all else stays as it is.
 
     Args:
-        model: a module with at least one trainable parameter.
+        model: a module with at least one trainable parameter, of float32 or float64.
         loss: ``loss(output, *rest)``, the mean over a batch, a scalar.
         data: tensors with one row per example: ``(inputs, *rest)``.
         batch_chains: evaluate all chains in one vectorised call; False loops over them, for modules that
@@ -49,7 +51,8 @@ class ModelPotential:
         rows_at_once: rows per evaluation of the full-data loss, which bounds its memory.
 
     Raises:
-        ValueError: no trainable parameter, data without rows or of unequal lengths, a loss that is no scalar.
+        ValueError: no trainable parameter, parameters in half precision, data without rows or of unequal lengths, a
+            loss that is no scalar, no mean over the batch, or random; a module that vmap cannot follow.
     """
 
     def __init__(
@@ -66,6 +69,11 @@ class ModelPotential:
             raise ValueError(f"{type(model).__name__} has no parameter with requires_grad: there is nothing to sample")
         if len({p.dtype for p in trainable.values()}) > 1 or len({p.device for p in trainable.values()}) > 1:
             raise ValueError("the trainable parameters must share one dtype and one device")
+        if (dtype := next(iter(trainable.values())).dtype) not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"the parameters are {dtype}; chains need float32 or float64, in coarser rounding their steps are lost:"
+                " give model.float(), and data of that type"
+            )
         # A copy: the caller's module keeps its training mode and its parameters.
         model = copy.deepcopy(model).eval()
         self.data = check_data(data)
@@ -76,7 +84,7 @@ class ModelPotential:
         self.centre = torch.cat([p.reshape(-1) for p in trainable.values()])
         self.dimension = self.centre.numel()
         self.rows_at_once = rows_at_once
-        shapes = {name: p.shape for name, p in trainable.items()}
+        self.shapes = shapes = {name: p.shape for name, p in trainable.items()}
         sizes = [p.numel() for p in trainable.values()]
         self.slices = dict(zip(shapes, _slices(sizes), strict=True))
         fixed = {name: p.detach() for name, p in model.named_parameters() if name not in trainable}
@@ -87,16 +95,14 @@ class ModelPotential:
             params = {name: piece.view(shape) for (name, shape), piece in pieces}
             return loss(functional_call(model, {**fixed, **params}, (batch[0],)), *batch[1:])
 
-        few = [t[:2] for t in self.data]
-        with torch.no_grad():
-            found = value(self.centre, *few)
-        if not isinstance(found, Tensor) or found.ndim != 0:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise ValueError(f"loss must return the mean over the batch, a scalar tensor; it returned {shape}")
-        graded = grad_and_value(value)
-        # The first use of torch.func imports for seconds; the time of sampling is not to hold that.
-        graded(self.centre, *few)
-        self._batch_chains = batch_chains
+        few = [t[:8] for t in self.data]
+        with torch.random.fork_rng(_devices(self.device)):
+            check_loss(value, self.centre, few, type(model).__name__)
+            graded = grad_and_value(value)
+            # The first use of torch.func imports for seconds; the time of sampling is not to hold that.
+            graded(self.centre, *few)
+            follows = check_vmap(value, graded, self.centre, few, type(model).__name__) if batch_chains else False
+        self._batch_chains, self._batch_losses = batch_chains, follows
         # (vectorised, own rows) -> function; a single chain is faster without vmap.
         own, common = (0, *[0] * len(self.data)), (0, *[None] * len(self.data))
         ways = [(v, o, vmap if v else _looped, own if o else common) for v in (True, False) for o in (True, False)]
@@ -107,7 +113,7 @@ class ModelPotential:
         return rows.to(self.device)
 
     def loss(self, params: Tensor, block: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        vectorised = self._batch_chains and len(params) > 1
+        vectorised = self._batch_losses and len(params) > 1
         with torch.no_grad():
             if block is not None:
                 return self._loss[vectorised, True](params, *self._rows(block))
@@ -137,6 +143,62 @@ class ModelPotential:
         for start in range(0, self.num_data, self.rows_at_once):
             batch = [t[start : start + self.rows_at_once] for t in self.data]
             yield len(batch[0]) / self.num_data, batch
+
+
+def check_loss(value: Callable[..., Tensor], centre: Tensor, few: Sequence[Tensor], model: str) -> None:
+    """Refuse a loss that is no scalar, random, or no mean: on the same rows twice, a mean is what it was."""
+    with torch.no_grad():
+        try:
+            found = value(centre, *few)
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(
+                f"the model, {model}, gets the first tensor of data, and the loss its output and the other tensors; on"
+                f" the first rows that failed: {error}. Wrap a model of several inputs in one that takes one tensor"
+            ) from error
+        if not isinstance(found, Tensor) or found.ndim != 0:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(f"loss must return the mean over the batch, a scalar tensor; it returned {shape}")
+        # A little off w*, where the loss may be zero.
+        noise = torch.randn(centre.shape, generator=torch_stream(0, "check/loss"), dtype=centre.dtype).to(centre.device)
+        near = centre + 0.01 * noise
+        once, again, twice = value(near, *few), value(near, *few), value(near, *(torch.cat([t, t]) for t in few))
+    if not bool(torch.isfinite(twice)):
+        return  # said where the loss at w* is evaluated
+    if not torch.equal(once, again):
+        raise ValueError(
+            f"{model} or the loss draws random numbers in eval mode (dropout as a function, without"
+            " training=self.training?): there is no loss to estimate with"
+        )
+    if not torch.allclose(once, twice, rtol=1e-3, atol=1e-12):
+        raise ValueError(
+            f"loss is not the mean over the batch: the same rows twice make it {float(twice):.6g} instead of"
+            f' {float(once):.6g}; use reduction="mean"'
+        )
+
+
+def check_vmap(
+    value: Callable[..., Tensor], graded: Callable[..., Any], centre: Tensor, few: Sequence[Tensor], model: str
+) -> bool:
+    """Refuse, with a hint, a module whose gradients `torch.func.vmap` cannot follow; and whether it can follow the loss
+    alone, too: recurrent modules take another path without gradients, and are then looped over."""
+    pair, dims = centre.expand(2, -1), (0, *[None] * len(few))
+    try:
+        vmap(graded, in_dims=dims)(pair, *few)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"torch.func.vmap cannot evaluate several chains of {model} at once ({reason}); give batch_chains=False"
+        ) from error
+    try:
+        with torch.no_grad():
+            vmap(value, in_dims=dims)(pair, *few)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _devices(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []
 
 
 def check_data(data: Sequence[Tensor]) -> tuple[Tensor, ...]:

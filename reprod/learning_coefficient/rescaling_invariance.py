@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from reprod import training
+from reprod.errors import Diverged
 from reprod.learning_coefficient.config import RescalingInvariance
 from reprod.learning_coefficient.estimate import Chains, Sampling
 from reprod.learning_coefficient.models import ReluMlp
@@ -47,6 +48,8 @@ def _rescaled(config: RescalingInvariance, run: Run) -> None:
     for iteration in training.loop(run, chains.num_steps, state, every=config.checkpoint_every):
         chains.step(iteration - 1)
     found = chains.estimate()
+    if found.diverged == len(found.per_chain):
+        raise Diverged(found.warnings[0])
     report_estimate(run, found, "llc")
     exponents = np.repeat(config.exponents, config.chains)
     chain = np.tile(np.arange(config.chains), len(config.exponents))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -79,6 +80,8 @@ def _resnet_curve(config: ResnetLlcCurve, run: Run) -> None:
             raise Diverged(f"the training left the finite numbers before step {iteration}")
         penalty = float(torch.as_tensor(_penalty(params, config.l2)).detach())
         evaluated = {s: _evaluate(model, *sets[s]) for s in sets}
+        if not math.isfinite(evaluated["train"][0]):
+            raise Diverged(f"the loss of the training set is not finite at step {iteration}")
         found = _resnet_estimate(config, model, pixels, labels, int(stream(seed, f"estimate/{step}").integers(2**31)))
         values = {
             "llc": found.llc, "llc_error": found.standard_error, "initial_loss": found.initial_loss,
@@ -94,6 +97,10 @@ def _resnet_curve(config: ResnetLlcCurve, run: Run) -> None:
             "test/loss": values["test_loss"], "test/accuracy": values["test_accuracy"],
         }))  # fmt: skip
         note_warnings(run, found, f"llc.warnings.{iteration}")
+    if not np.isfinite(table["llc"]).any():
+        raise Diverged(
+            f"no estimate: every chain of SGLD diverged at every record; lower step_size (now {config.step_size:g})"
+        )
     curve = pd.DataFrame({"iteration": np.array(recorded) + 1, **table})
     units = dict.fromkeys(("initial_loss", "train_loss", "test_loss", "test_loss_no_reg"), "nats")
     run.table("curve", curve, units=units, about="train_loss is that of the iteration's minibatch, before its step")

@@ -29,7 +29,9 @@ from reprod.learning_coefficient.sizes import SIZE_CLASSES, sample_widths
 from reprod.training import stream
 
 # Short chains, as most tests run them, are rightly reported as not equilibrated.
-pytestmark = pytest.mark.filterwarnings("ignore:not equilibrated", "ignore:the estimate")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:not equilibrated", "ignore:the estimate", "ignore:only", "ignore:the halves"
+)
 
 WIDTHS = (6, 9, 4, 7)
 
@@ -74,6 +76,28 @@ def test_loss_and_gradient_against_autograd(network, form, monkeypatch):
         expected.backward()
         torch.testing.assert_close(loss[c], expected.detach(), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(gradient[c], w.grad, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_optimisers_are_those_of_torch(network, optimizer):
+    weights, x = network
+    target = product([torch.as_tensor(w) for w in weights])
+    potential = dln_potential(WIDTHS, target, x, form="rows")
+    start = flat(truncated_normal_weights(WIDTHS, np.random.default_rng(0)))
+    ours = DlnTraining(potential, start[None], optimizer=optimizer, learning_rate=0.01, momentum=0.9, batch_size=50)
+    model = Chain(unflat(start.clone(), WIDTHS))
+    kinds = {"sgd": lambda p: torch.optim.SGD(p, 0.01, momentum=0.9), "adam": lambda p: torch.optim.Adam(p, 0.01)}
+    theirs = kinds[optimizer](model.parameters())
+    batches = Batches(300, 50, 0)
+    turns = batches.turns(1)
+    for step in range(12):
+        rows = batches.epoch(step // 6)[turns[step % 6, 0]]
+        theirs.zero_grad()
+        loss = mse_loss(model(x[rows]), x[rows] @ target)
+        loss.backward()
+        theirs.step()
+        assert float(ours.step(step)[0]) == pytest.approx(float(loss), rel=1e-3)
+    torch.testing.assert_close(ours.params[0], flat([p.detach() for p in model.parameters()]), rtol=1e-3, atol=1e-4)
 
 
 def test_rows_are_splitmix64_of_seed_row_and_column():
@@ -229,22 +253,3 @@ def test_training_finds_the_teacher():
     losses = [float(training.step(t)) for t in range(600)]
     assert losses[-1] < 1e-3 * losses[0]
     assert float(potential.loss(training.params)) < 1e-3 * float(potential.loss(start))
-
-
-def test_training_is_torch_sgd():
-    widths = (3, 4, 2)
-    weights = truncated_normal_weights(widths, np.random.default_rng(0))
-    x = DlnInputs(60, 3).all()
-    potential = dln_potential(widths, torch.ones(3, 2), x)
-    training = DlnTraining(potential, flat(weights)[None], learning_rate=1e-3, momentum=0.9, batch_size=20)
-    model = Chain(weights)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    batches = Batches(60, 20, 0)
-    turns = batches.turns(1)[:, 0]
-    for t in range(7):
-        rows = batches.epoch(t // 3)[turns[t % 3]]
-        optimizer.zero_grad()
-        loss = mse_loss(model(x[rows]), x[rows] @ torch.ones(3, 2))
-        loss.backward()
-        optimizer.step()
-        torch.testing.assert_close(training.step(t)[0], loss.detach(), rtol=1e-4, atol=1e-5)

@@ -12,10 +12,13 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from reprod.learning_coefficient import Batches, Sampling, dln_learning_coefficient, estimate_llc
 from reprod.learning_coefficient.diagnostics import drift, split_r_hat, standard_error
+from reprod.learning_coefficient.estimate import summarise
 
 QUICK = {"step_size": 1e-4, "num_steps": 30, "chains": 2, "batch_size": 16, "burn_in": 0.5}
 # Short chains, as most tests run them, are rightly reported as not equilibrated.
-pytestmark = pytest.mark.filterwarnings("ignore:not equilibrated", "ignore:the estimate")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:not equilibrated", "ignore:the estimate", "ignore:only", "ignore:the halves"
+)
 
 
 def regression(rows=64, width=3, outputs=2, seed=0):
@@ -183,9 +186,13 @@ class Nothing(nn.Module):
         ({"gamma": 1e5, "step_size": 1e-4}, r"step_size \* gamma = 10 is unstable"),
         ({"step_size": 0.0}, "step_size must be a positive number, got 0"),
         ({"step_size": math.nan}, "step_size must be a positive number"),
-        ({"nbeta": -2.0}, "nbeta must be a positive number or None"),
+        ({"nbeta": -2.0}, r"nbeta must be a positive number \(1e30 at most\) or None"),
+        ({"nbeta": 1e300}, "nbeta must be a positive number"),
         ({"batch_size": 65}, "batch_size=65 is larger than the data set, 64 rows"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number, at least 1, got 0"),
+        ({"batch_size": 3.5}, "batch_size must be a whole number, at least 1, got 3.5"),
+        ({"acceptance_every": 1.5}, "acceptance_every must be a whole number, at least 0, got 1.5"),
+        ({"seed": -1}, "seed must be a whole number, at least 0, got -1"),
         ({"num_steps": 0}, "num_steps must be a whole number, at least 1"),
         ({"num_steps": 1e3}, "num_steps must be a whole number"),
         ({"chains": 0}, "chains must be a whole number, at least 1"),
@@ -196,9 +203,11 @@ class Nothing(nn.Module):
         ({"order": "random"}, "is not one of shuffled, fixed, sequential"),
         ({"trace_every": 31}, "leaves no draw"),
         ({"preconditioner": {"weight": 1.0}}, "preconditioner names 'weight', but the parameters are 0.weight"),
-        ({"preconditioner": {"0.weight": torch.ones(5)}}, "of '0.weight' has 5 entries, the parameter 12"),
+        ({"preconditioner": {"0.weight": torch.ones(5)}}, r"of '0.weight' has shape \(5,\), the parameter \(4, 3\)"),
+        ({"preconditioner": {"0.weight": torch.ones(3, 4)}}, r"has shape \(3, 4\), the parameter \(4, 3\)"),
+        ({"preconditioner": {"0.weight": math.inf}}, "preconditioner must be positive and finite"),
         ({"preconditioner": {"0.weight": -1.0}}, "preconditioner must be positive"),
-        ({"acceptance_every": -1}, "acceptance_every must be 0"),
+        ({"acceptance_every": -1}, "acceptance_every must be a whole number"),
     ],
 )
 def test_bad_settings(change, match):
@@ -217,12 +226,136 @@ def test_bad_models_losses_and_data():
         estimate_llc(model, mse_loss, (x[:0], y[:0]), **QUICK)
     with pytest.raises(ValueError, match="single tensor"):
         estimate_llc(model, mse_loss, x, **QUICK)
-    with pytest.raises(ValueError, match=r"a scalar tensor; it returned \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"a scalar tensor; it returned \(8, 2\)"):
         estimate_llc(model, lambda out, y: (out - y).square(), (x, y), **QUICK)
     with pytest.raises(ValueError, match="not finite"):
         estimate_llc(model, mse_loss, (x, y * math.nan), **QUICK)
     with pytest.raises(TypeError, match="stepsize"):
         estimate_llc(model, mse_loss, (x, y), stepsize=1.0)
+
+
+@pytest.mark.parametrize("targets", ["data", "own outputs"])
+def test_a_summed_loss_is_noticed_also_where_it_is_zero(targets):
+    model, (x, y) = regression()
+    y = y if targets == "own outputs" else y + 1
+    with pytest.raises(ValueError, match=r'not the mean over the batch.*use reduction="mean"'):
+        estimate_llc(model, nn.MSELoss(reduction="sum"), (x, y), **QUICK)
+    estimate_llc(model, nn.MSELoss(), (x, y), **QUICK)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused(dtype):
+    model, (x, y) = regression()
+    with pytest.raises(ValueError, match=r"chains need float32 or float64.*give model.float\(\)"):
+        estimate_llc(model.to(dtype), mse_loss, (x.to(dtype), y.to(dtype)), **QUICK)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.lstm(x[:, None].expand(-1, 5, -1))[0][:, -1])
+
+
+@pytest.mark.parametrize("trace", ["before", "after"])
+def test_a_recurrent_network_gives_the_same_with_and_without_batched_chains(trace):
+    _, data = regression()
+    torch.manual_seed(0)
+    model = Recurrent()
+    batched, looped = (
+        estimate_llc(model, mse_loss, data, **QUICK, trace=trace, batch_chains=b).loss_trace for b in (True, False)
+    )
+    np.testing.assert_allclose(batched, looped, rtol=1e-4)
+
+
+class Dropping(nn.Module):
+    def __init__(self, obedient):
+        super().__init__()
+        self.layer, self.obedient = nn.Linear(3, 2), obedient
+
+    def forward(self, x):
+        return self.layer(torch.nn.functional.dropout(x, 0.5, training=self.training if self.obedient else True))
+
+
+class Branching(nn.Linear):
+    """What vmap cannot follow: control flow by the data."""
+
+    def forward(self, x):
+        return super().forward(x) if float(self.weight.sum()) < 1e9 else x
+
+
+def test_models_that_cannot_be_sampled_are_refused_with_a_hint():
+    _, (x, y) = regression()
+    estimate_llc(Dropping(obedient=True), mse_loss, (x, y), **QUICK)
+    with pytest.raises(ValueError, match="draws random numbers in eval mode"):
+        estimate_llc(Dropping(obedient=False), mse_loss, (x, y), **QUICK)
+    with pytest.raises(ValueError, match=r"cannot evaluate several chains of Branching.*give batch_chains=False"):
+        estimate_llc(Branching(3, 2), mse_loss, (x, y), **QUICK)
+    estimate_llc(Branching(3, 2), mse_loss, (x, y), **QUICK, batch_chains=False)
+    with pytest.raises(ValueError, match="Wrap a model of several inputs in one that takes one tensor"):
+        estimate_llc(nn.Bilinear(3, 3, 2), mse_loss, (x, x, y), **QUICK)
+
+
+class OfDicts(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        return {"x": torch.ones(3), "y": torch.ones(2)}
+
+
+def test_other_kinds_of_data_are_refused_with_a_hint():
+    model, (x, y) = regression()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), 8)
+    for data, match in (
+        (loader, "give its dataset, data=loader.dataset"),
+        ({"x": x, "y": y}, "data is a dict of 'x', 'y': give "),
+        (OfDicts(), "must be pairs .*, the first is a dict"),
+        (None, "got None"),
+        ([x.tolist(), y.tolist()], "must be tensors with one row per example"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            estimate_llc(model, mse_loss, data, **QUICK)
+    arrays = estimate_llc(model, mse_loss, (x.numpy(), y.numpy()), **QUICK)
+    np.testing.assert_array_equal(arrays.loss_trace, estimate_llc(model, mse_loss, (x, y), **QUICK).loss_trace)
+
+
+# -- doubts ------------------------------------------------------------------------------------------------------------
+
+
+def doubts(trace, **settings):
+    trace = np.asarray(trace, dtype=np.float32)
+    given = Sampling(**{"num_steps": trace.shape[1], "burn_in": 0.0, **settings})
+    nothing = np.empty((len(trace), 0)), np.empty(0)
+    found = summarise(
+        trace, 0.0, 1.0, given, dimension=100, acceptance=nothing, seconds=0, cpu_seconds=0, params=torch.empty(0)
+    )
+    return " | ".join(found.warnings)
+
+
+def test_doubts():
+    noise = np.random.default_rng(0).normal(size=(4, 400))
+    assert not doubts(10 + noise)
+    assert "not at a minimum" in doubts(noise - 5)
+    one = np.random.default_rng(1).normal(size=(4, 40)) * 3
+    centred = one - one.mean()
+    assert "within three standard errors of zero" in doubts(centred - 0.05)
+    assert "not at a minimum" not in doubts(centred - 0.05)
+    assert "not at a minimum" not in doubts([[-1e-3]])  # one draw has no standard error
+    assert "R-hat" in doubts(10 + noise + 3 * np.arange(4)[:, None])
+    assert "only 31 draws" in doubts(10 + noise[:, :31])
+    assert "only" not in doubts(10 + noise[:, :32])
+
+
+def test_a_chain_whose_proposals_are_all_rejected_is_doubted():
+    model, data = regression()
+    with pytest.warns(UserWarning, match="of the proposals are accepted: the chain hardly moves"):
+        estimate_llc(
+            model, mse_loss, data, sampler="mala", batch_size=None, step_size=10.0, gamma=0.1, num_steps=50,
+            acceptance_every=1,
+        )  # fmt: skip
 
 
 # -- batches and diagnostics ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reprod.config import at_scale, resolve
-from reprod.errors import BadInput
+from reprod.errors import BadInput, Diverged
 from reprod.learning_coefficient.config import (
     DlnLlc,
     DlnSaddleDynamics,
@@ -75,6 +75,35 @@ def test_a_network_whose_chains_diverge_is_reported_and_has_no_estimate():
     assert last(run, "llc/diverged_chains") == 2
     assert "llc/estimate" not in run.metrics
     assert "llc.warnings" in run.notes
+
+
+def test_a_training_that_diverges_fails_and_says_what_to_lower():
+    with pytest.raises(Diverged, match="within 100 iterations; lower learning_rate \\(now 1e\\+06\\)"):
+        finished(dln_llc, at_scale(DlnLlc, "smoke", widths=(5, 8, 5), learning_rate=1e6))
+    with pytest.raises(Diverged, match=r"before iteration .*; lower learning_rate"):
+        finished(dln_saddle_dynamics, at_scale(DlnSaddleDynamics, "smoke", learning_rate=0.3))
+
+
+def test_an_experiment_without_any_estimate_fails():
+    with pytest.raises(Diverged, match="every chain of SGLD diverged; lower step_size"):
+        finished(dln_saddle_dynamics, at_scale(DlnSaddleDynamics, "smoke", step_size=0.1))
+    with pytest.raises(Diverged, match="MALA accepted no proposal"):
+        finished(mala_vs_sgld, at_scale(MalaVsSgld, "smoke", sampler="mala", step_size=1e3, gamma=0.0))
+    with pytest.raises(Diverged, match="6 of 6 chains diverged"):
+        finished(rescaling_invariance, at_scale(RescalingInvariance, "smoke", step_size=1.0))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_optimiser_is_the_one_asked_for(optimizer):
+    given = {"widths": (5, 8, 5), "optimizer": optimizer, "learning_rate": 1e-3, "iterations": 300}
+    curve = finished(dln_llc, at_scale(DlnLlc, "smoke", **given)).tables["training"].frame
+    assert curve.train_loss.iloc[-1] < curve.train_loss.iloc[0]
+    config = at_scale(DlnSaddleDynamics, "smoke", optimizer=optimizer)
+    assert np.isfinite(finished(dln_saddle_dynamics, config).tables["curve"].frame.llc).all()
+    other = {"sgd": "adam", "adam": "sgd"}[optimizer]
+    assert config.digest() != at_scale(DlnSaddleDynamics, "smoke", optimizer=other).digest()
+    same = at_scale(DlnSaddleDynamics, "smoke", optimizer=optimizer, momentum=0.5).digest() == config.digest()
+    assert same == (optimizer == "adam")
 
 
 def test_saddle_dynamics_records_a_row_per_period():
@@ -149,7 +178,16 @@ def test_label_noise_leaves_the_clean_labels_alone():
         (DlnSaddleDynamics, {"num_data": "100"}, "sgld_batch_size=128: larger than the data set"),
         (DlnSaddleDynamics, {"eval_every": "30000"}, "no estimate in 20000 training steps"),
         (ResnetLlcCurve, {"optimizer": "adam", "momentum": "0.9"}, "adam takes none"),
+        (ResnetLlcCurve, {"n_train": "4097"}, "batch_size=512: 4097 images leave a batch of one"),
+        (DlnLlc, {"nbeta": "1e300"}, "nbeta=1e\\+300: must be at most"),
         (ResnetLlcCurve, {"n_train": "1000"}, "sgld_batch_size=2048: larger"),
+        (DlnLlc, {"learning_rate": "inf"}, "learning_rate=inf: must be a finite number"),
+        (DlnLlc, {"nbeta": "inf"}, r"nbeta=inf: must be at most 1e\+30"),
+        (DlnLlc, {"step_size": "inf", "gamma": "0"}, "step_size=inf: must be a finite number"),
+        (DlnLlc, {"num_data": "1e12"}, "n_train=1000000000000: must be at most"),
+        (RescalingInvariance, {"exponents": "400"}, "exponents=400: must be at most 18"),
+        (RescalingInvariance, {"exponents": "1,0,1"}, "exponents=1,0,1: give each once"),
+        (RescalingInvariance, {"exponents": "none"}, "exponents=none: give each once, and at least one"),
         (RescalingInvariance, {"duplicated": "1,25"}, "duplicated=25: there are 20 hidden units"),
         (MalaVsSgld, {"n_train": "20"}, "sgld_batch_size=32: larger than the data set, 20 rows"),
     ],
