@@ -10,9 +10,8 @@ from reprod.analysis.neural_ode.common import (
     RECONSTRUCTED,
     THRESHOLD,
     accuracy,
-    lost,
+    by_seed,
     scoring,
-    seed_of,
 )
 from reprod.analysis.neural_ode.grids import SPHERE_STEPS, cifar_euler, cifar_rk4, sphere_euler, sphere_rk4, tolerances
 from reprod.analysis.neural_ode.panels import AccuracyFigure, Limits, Panel, collapse, no_collapse
@@ -48,16 +47,13 @@ class EulerOnSpheres(AccuracyFigure):
 
 def flat(runs: Runs, where: str) -> Claim:
     """Every seed counts, also one that did not learn: it is what the claim denies."""
-    by_seed: dict[int, list[float]] = {}
-    for _, records in runs:
-        for record in records:
-            by_seed.setdefault(seed_of(record), []).append(accuracy(record))
+    seeds, without = by_seed(runs)
     return AtLeast(
         name="training-accuracy-flat",
         statement="accuracy with the solver of training is high at every step size (the lowest of each seed)",
         source=where, published="barely depends on the step size", bound=0.9,
-        basis=our_limit("0.9, so that it differs by 0.1 at most"), samples=[min(each) for each in by_seed.values()],
-        unsuccessful=lost(runs), run_ids=runs.ids,
+        basis=our_limit("0.9, so that it differs by 0.1 at most"), samples=[min(accuracy(record) for _, record in pairs) for pairs in seeds.values()],
+        unsuccessful=without, run_ids=runs.ids,
         refuted_by=lambda runs: scoring(runs, 0.5, 0.5),  # flat, and nothing learnt
         confirmed_by=lambda runs: scoring(runs, 0.98, 0.5),
     )  # fmt: skip

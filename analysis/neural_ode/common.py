@@ -78,6 +78,16 @@ def lost(runs: Runs) -> int:
     return sum(max(0, len(config.seeds) - len(records)) for config, records in runs)
 
 
+def by_seed(runs: Runs) -> tuple[dict[int, list[tuple[Any, Record]]], int]:
+    """(configuration, record) of every seed that ended with a result in all configurations, and how many did not."""
+    found: dict[int, list[tuple[Any, Record]]] = {}
+    for config, records in runs:
+        for record in records:
+            found.setdefault(seed_of(record), []).append((config, record))
+    whole = {seed: pairs for seed, pairs in found.items() if len(pairs) == len(runs)}
+    return whole, len({*found, *(seed for config, _ in runs for seed in config.seeds)}) - len(whole)
+
+
 def successes(runs: Runs, sample: Callable[[Record], float]) -> dict[str, Any]:
     """Keywords of a claim about the successful seeds of `runs` (one configuration): one sample each. One seed in five
     may miss the criterion or diverge, more of them and the claim fails."""

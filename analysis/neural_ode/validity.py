@@ -12,10 +12,9 @@ from reprod.analysis.neural_ode.common import (
     SEEN,
     THRESHOLD,
     accuracy,
+    by_seed,
     criterion,
-    lost,
     on_grid,
-    seed_of,
     successful,
     tests,
 )
@@ -61,18 +60,16 @@ def critical_steps(runs: Runs, rule: Rule = is_valid) -> tuple[list[float], int]
     """log2 of the smallest valid number of steps of every seed, and how many seeds have none: they missed the criterion
     of success, or diverged, at some number of steps. A seed that is valid at no number of the grid counts with twice
     the largest: it lies beyond."""
-    by_seed: dict[int, dict[int, bool]] = {}
-    left_out: set[int] = set()
-    for config, records in runs:
-        for record in records:
-            valid = by_seed.setdefault(seed_of(record), {})
-            valid[round(1 / config.step_size)] = rule(record)
-            if accuracy(record) < criterion(runs, record.experiment):
-                left_out.add(seed_of(record))
-    grid = [round(1 / config.step_size) for config, _ in runs]
-    left_out |= {seed for seed, valid in by_seed.items() if len(valid) < len(grid)}
-    found = [bracket(valid)[1] or 2 * max(grid) for seed, valid in by_seed.items() if seed not in left_out]
-    return [math.log2(n) for n in found], max(len(left_out), lost(runs))
+    seeds, left_out = by_seed(runs)
+    largest = max((round(1 / config.step_size) for config, _ in runs), default=1)
+    found = []
+    for pairs in seeds.values():
+        if all(accuracy(record) >= criterion(runs, record.experiment) for _, record in pairs):
+            valid = {round(1 / config.step_size): rule(record) for config, record in pairs}
+            found.append(math.log2(bracket(valid)[1] or 2 * largest))
+        else:
+            left_out += 1
+    return found, left_out
 
 
 def between(low: int | None, high: int | None) -> str:

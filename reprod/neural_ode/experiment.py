@@ -129,9 +129,9 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
             "factor": [factor for _, factor, _ in tests], "value": [setting.value for _, _, setting in tests],
             "accuracy": results.accuracy[index], "nfe": results.evaluations[index], "gave_up": results.gave_up[index],
         })  # fmt: skip
-        if (failed := table[table.gave_up > 0]).size:
-            words = (f"{t.solver} {t.value:g} in {100 * t.gave_up:.0f} % of the batches" for t in failed.itertuples())
-            child.note("gave_up", f"solves that gave up and count as wrong: {'; '.join(words)}")
+        shares = zip(tests, results.gave_up[index], strict=True)
+        if failed := [f"{s.name} {s.value:g} in {100 * p:.0f} % of the batches" for (_, _, s), p in shares if p]:
+            child.note("gave_up", f"solves that gave up and count as wrong: {'; '.join(failed)}")
         child.table("tests", table, units={"accuracy": "1", "nfe": "evaluations"}, about=ABOUT_TESTS)
         child.log(config.iterations, {"test/accuracy": float(table.accuracy[0]), "test/accuracy_finest": finest(table)})
         if isinstance(config, SphereOde):

@@ -158,6 +158,16 @@ def test_seeds_that_do_not_learn_have_no_critical_step():
     assert validity.critical_steps(runs) == ([7.0] * 4, 1)
 
 
+def test_a_seed_that_diverged_at_several_steps_is_one_seed():
+    runs = grid(sphere_euler, lambda n, s: HIGH[s], as_published)
+    runs = Runs([(c, r[:-1] if c.step_size > 0.1 else r) for c, r in runs], "paper")
+    assert validity.critical_steps(runs) == ([7.0] * 4, 1)
+    flat, *_ = accuracy.EulerOnSpheres().claims(runs)
+    assert (len(flat.samples), flat.unsuccessful) == (4, 1)
+    nowhere = Runs([(c, r[:4]) for c, r in runs], "paper")
+    assert validity.critical_steps(nowhere) == ([7.0] * 4, 1)
+
+
 @pytest.mark.parametrize(("first", "verdict"), [(32, NOT_REPRODUCED), (128, REPRODUCED), (512, NOT_REPRODUCED)])
 def test_the_critical_step_has_to_be_within_one_of_the_grid(first, verdict):
     runs = grid(sphere_euler, lambda n, s: HIGH[s], lambda n, s: 0.99 if n >= first else 0.5)
