@@ -52,7 +52,8 @@ def flat(runs: Runs, where: str) -> Claim:
         name="training-accuracy-flat",
         statement="accuracy with the solver of training is high at every step size (the lowest of each seed)",
         source=where, published="barely depends on the step size", bound=0.9,
-        basis=our_limit("0.9, so that it differs by 0.1 at most"), samples=[min(accuracy(record) for _, record in pairs) for pairs in seeds.values()],
+        basis=our_limit("0.9, so that it differs by 0.1 at most"),
+        samples=[min(accuracy(record) for _, record in pairs) for pairs in seeds.values()],
         unsuccessful=without, run_ids=runs.ids,
         refuted_by=lambda runs: scoring(runs, 0.5, 0.5),  # flat, and nothing learnt
         confirmed_by=lambda runs: scoring(runs, 0.98, 0.5),
