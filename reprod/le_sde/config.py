@@ -193,7 +193,7 @@ class LeOdeSimulation(OnProcessor):
         "gaussian", choices=("gaussian", "measured"), help="Gaussian draws (published), or the measured class means"
     )
     simulations: int = param(500, at_least=2, at_most=10_000, help="Gaussian starts")
-    noise_scale: float = param(1.0, at_least=1e-100, at_most=1e100, help="factor of their standard deviation")
+    noise_scale: float = param(1.0, at_least=1e-6, at_most=1e6, help="factor of their standard deviation")
     keep: int | None = param(None, at_least=1, identity=False, help="simulations that are stored; none: all")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"training_scale": "small", "keep": 50},
