@@ -234,6 +234,12 @@ class Images(NeuralOde):
 
     n_images: ClassVar[tuple[int, int]] = (0, 0)  # training and test images that there are
 
+    def work(self) -> float:
+        """Images through the field, three times for a gradient, by the products and the memory of its convolutions."""
+        trained = 3.0 * self.batch_size * self.iterations
+        tested = self.iterations / self.eval_every * (self.n_test or 10_000)
+        return (trained + tested) * self.channels * (self.channels + 40)
+
     def check(self) -> None:
         super().check()
         for name, there in zip(("n_train", "n_test"), self.n_images, strict=True):
