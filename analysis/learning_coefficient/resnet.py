@@ -214,7 +214,8 @@ class L2Sweep(ResnetSweep):
             "criterion": self.criterion, **DECIDES,
         }  # fmt: skip
         without = finals[0.0].to_numpy()
-        change = {v: finals[v].to_numpy() / without - 1 for v in finals if v > 0}
+        strengths = [float(v) for v in finals.columns]
+        change = {v: finals[v].to_numpy() / without - 1 for v in strengths if v > 0}
         more = [v for v in change if v >= self.much]
         heights = {0.0: 0.0, self.little: 10.0} | {v: -5.0 - 100 * v for v in change if v > self.little}
 
@@ -241,7 +242,7 @@ class L2Sweep(ResnetSweep):
             refuted_by=with_l2(-1), confirmed_by=with_l2(1),
             **{k: v for k, v in shared.items() if k not in ("unsuccessful", "criterion")},
         )  # fmt: skip
-        falling = [v for v in finals if v >= self.falls_from]
+        falling = [v for v in strengths if v >= self.falls_from]
         yield Ordered(
             name="estimate falls with strong L2",
             statement=f"the final estimate falls with the strength of L2 from {self.falls_from:g} on", rising=False,
