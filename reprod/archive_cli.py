@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -46,12 +47,17 @@ def add(
 def list_(
     paper: Annotated[str | None, typer.Option(help="this paper only")] = None,
     runs: Annotated[bool, typer.Option("--runs", help="every run, not only the figures")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there")] = False,
 ) -> int:
     """Say what the archive holds: figures, scales, commits, machines, times, sizes."""
-    from reprod.figures.archiving import listing
+    from reprod.figures.archiving import as_data, listing
     from reprod.store.archive.store import ArchiveStore, folder
 
-    for line in listing(ArchiveStore(folder()), paper, runs):
+    store = ArchiveStore(folder())
+    if as_json:
+        print(json.dumps(as_data(store, paper), indent=1))
+        return 0
+    for line in listing(store, paper, runs):
         print(line)
     return 0
 
@@ -120,3 +126,18 @@ def restore(
     ids = ", under new ids, for a server chooses them (the tag reprod.archived_id has the old)" if done.renamed else ""
     print(f"{done.new} runs restored{ids if done.new else ''}, {done.there} were there")
     return 0
+
+
+def docs(
+    check_: Annotated[bool, typer.Option("--check", help="only name what is not as the archive has it")] = False,
+) -> int:
+    """Write the tables and pictures of README and docs anew from the archive."""
+    from reprod import project
+    from reprod.figures import pages
+    from reprod.store.archive.store import ArchiveStore
+
+    changed = list(pages.update(project.need_root(), ArchiveStore(), check_))
+    for each in changed:
+        print(each)
+    print(f"{len(changed)} {'not as the archive has it' if check_ else 'written anew'}")
+    return 1 if check_ and changed else 0

@@ -115,6 +115,11 @@ class Config:
         """Parameters without effect, given the values of the others (`tol` under Euler): left out of the digest."""
         return set()
 
+    def work(self) -> float | None:
+        """How much there is to compute, in any unit: by this ratio a run's time follows from one at another scale. None
+        where nobody has said."""
+        return None
+
     def upstream(self) -> tuple[Config | Named, ...]:
         """What the run builds on: configurations whose finished runs it asks for (`run.upstream(config)`), or runs that
         the user named. Checked before the run is made."""
@@ -192,12 +197,6 @@ def from_spelled(cls: type[C], spelled: Mapping[str, str]) -> C:
     return resolve(cls, {"scale": "paper", **spelled})
 
 
-def scale_known(scale: str) -> None:
-    """Raise `BadInput` for a scale that there is not."""
-    if scale not in SCALES:
-        raise BadInput(f"--scale {scale}: expected one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
-
-
 def to_yaml(config: Config) -> str:
     """Every parameter, resolved, as a file that `reprod run --config FILE` reads."""
     import yaml
@@ -223,6 +222,12 @@ def from_yaml(path: Path, experiment: str) -> dict[str, str]:
     if nested := [name for name, value in found.items() if isinstance(value, dict)]:
         raise BadInput(f"--config {path}: {nested[0]} holds names of its own; expected a value or a list")
     return {name: spell(tuple(value) if isinstance(value, list) else value) for name, value in found.items()}
+
+
+def scale_known(scale: str) -> None:
+    """Raise `BadInput` for a scale that there is not."""
+    if scale not in SCALES:
+        raise BadInput(f"--scale {scale}: expected one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
 
 
 def spell(value: Any) -> str:

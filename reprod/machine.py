@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import platform
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
+
+from reprod.project import cache_dir
 
 if TYPE_CHECKING:
     import torch
@@ -66,3 +72,42 @@ def share(function: Callable[[int], T], count: int, threads: int | None = None) 
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="reprod")
+
+
+# -- how fast -------------------------------------------------------------------------------------------------------
+
+CALIBRATION = 1.0  # seconds
+
+
+@cache
+def calibration() -> float:
+    """Seconds that a fixed piece of work takes on one core of this machine: small matrix products, elementwise
+    functions and plain Python, as in our experiments. Measured for about a second, the fastest of many rounds, and kept
+    in the cache, so that it is the same every time."""
+    kept = cache_dir() / "calibration.json"
+    try:
+        known = json.loads(kept.read_text())
+    except (OSError, ValueError):
+        known = {}
+    here = f"{platform.node()} {platform.machine()}"
+    if here not in known:
+        known[here] = _measured()
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(known))
+    return known[here]
+
+
+def _measured() -> float:
+    import numpy as np
+
+    matrix, vector = np.full((48, 48), 0.01, np.float32), np.linspace(0, 1, 20_000)
+    best, began = math.inf, time.perf_counter()
+    while best == math.inf or time.perf_counter() - began < CALIBRATION:
+        start = time.perf_counter()
+        for _ in range(200):
+            matrix @ matrix
+        for _ in range(10):
+            np.exp(vector)
+        sum(i * i for i in range(20_000))
+        best = min(best, time.perf_counter() - start)
+    return float(f"{best:.2g}")

@@ -128,13 +128,14 @@ ROWS = {"by_net": "rows paired by network (correct)", "shuffled": "rows shuffled
 def side_by_side(runs: Runs, nodes: int, tile: float) -> list[tuple[str, Picture]]:
     """Of all shuffles of all seeds the one nearest to the published number of nodes and share of the attractor's tile,
     and above it the same seed with its rows paired; each with a title that says so."""
-    shuffled = pictures(runs, pairing="shuffled")
+    of_seed = {p.record.seed: p for p in pictures(runs, pairing="by_net")}
+    shuffled = [p for p in pictures(runs, pairing="shuffled") if p.record.seed in of_seed]
 
     def distance(p: Picture) -> tuple[int, float]:
         return abs(p.m - nodes), abs(p.record.metrics.get("attractor/tile", np.inf) - tile)
 
     near = min(shuffled, key=distance)
-    paired = next(p for p in pictures(runs, pairing="by_net") if p.record.seed == near.record.seed)
+    paired = of_seed[near.record.seed]
     shuffle = near.record.config.shuffle
     which = f"seed {near.record.seed}, shuffle {shuffle}: nearest of {len(shuffled)}"
     return [

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reprod.analysis.neural_ode.common import BY_THE_RULE, PAPER, RECONSTRUCTED, THRESHOLD, accuracy, lost, scoring
+from reprod.analysis.neural_ode.common import (
+    BY_THE_RULE,
+    PAPER,
+    RECONSTRUCTED,
+    THRESHOLD,
+    accuracy,
+    lost,
+    scoring,
+    seed_of,
+)
 from reprod.analysis.neural_ode.grids import SPHERE_STEPS, cifar_euler, cifar_rk4, sphere_euler, sphere_rk4, tolerances
 from reprod.analysis.neural_ode.panels import AccuracyFigure, Limits, Panel, collapse, no_collapse
 from reprod.analysis.neural_ode.validity import critical_claim
@@ -42,7 +51,7 @@ def flat(runs: Runs, where: str) -> Claim:
     by_seed: dict[int, list[float]] = {}
     for _, records in runs:
         for record in records:
-            by_seed.setdefault(record.seed, []).append(accuracy(record))
+            by_seed.setdefault(seed_of(record), []).append(accuracy(record))
     return AtLeast(
         name="training-accuracy-flat",
         statement="accuracy with the solver of training is high at every step size (the lowest of each seed)",

@@ -76,7 +76,7 @@ def refines(record: Record) -> np.ndarray:
 def gap(record: Record, solver: str = "midpoint") -> np.ndarray:
     """How far a finer solver is from that of training on test examples, just before each check, (checks,)."""
     probes = record.table("probes")
-    return np.abs(probes[solver] - probes["as trained"]).to_numpy()
+    return np.abs(np.asarray(probes[solver]) - np.asarray(probes["as trained"]))
 
 
 def close_look(config: Any, records: Sequence[Record], ax_c: Axes, ax_d: Axes) -> list[dict]:
@@ -84,7 +84,7 @@ def close_look(config: Any, records: Sequence[Record], ax_c: Axes, ax_d: Axes) -
     training if one lies there: test examples, the solver of training and finer ones at the same step."""
     best: tuple[tuple[bool, float], Record, int] | None = None
     for record in records:
-        late = (2 * record.table("probes").iteration > config.iterations).to_numpy()
+        late = 2 * np.asarray(record.table("probes").iteration) > config.iterations
         largest = np.maximum(gap(record, "midpoint"), gap(record, "rk4"))
         for index in np.flatnonzero(refines(record)).tolist():
             score = bool(late[index]), float(largest[index])

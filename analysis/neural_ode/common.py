@@ -51,6 +51,11 @@ def finest_accuracy(record: Record) -> float:
     return float(record.metrics["test/accuracy_finest"])
 
 
+def seed_of(record: Record) -> int:
+    assert record.seed is not None, "records of a figure have one seed each"
+    return record.seed
+
+
 def x_of(config: Any, value: float) -> float:
     """Tolerance, or number of steps (a step longer than the interval is one step)."""
     return value if config.solver in ADAPTIVE else max(1, 1 / value)

@@ -134,7 +134,7 @@ def accuracy_panel(ax: Axes, runs: Runs, seeds: bool = False) -> pd.DataFrame:
     handles = [Line2D([], [], marker="o", ls="", color="black", ms=7, label=f"{NAMES.get(solver, solver)}, as trained")]
     for name in dict.fromkeys(point.solver for entry in every for _, point in entry.points.iterrows()):
         own, words = name == solver, NAMES.get(name, name)
-        look = {"marker": "o" if own else MARKERS[name], "mfc": "none" if own else "black"}
+        look: dict[str, Any] = {"marker": "o" if own else MARKERS[name], "mfc": "none" if own else "black"}
         label = f"{words}, other {'tolerances' if adaptive else 'steps'}" if own else words
         handles.append(Line2D([], [], ls="", color="black", ms=4.5, alpha=0.6, label=label, **look))
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1 if adaptive else 2)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from reprod.analysis.neural_ode.accuracy import WITH_MEDIUM
-from reprod.analysis.neural_ode.common import PAPER, SEEN, accuracy, percent, scoring, spread, successes, successful
+from reprod.analysis.neural_ode.common import (
+    PAPER,
+    SEEN,
+    accuracy,
+    percent,
+    scoring,
+    seed_of,
+    spread,
+    successes,
+    successful,
+)
 from reprod.analysis.neural_ode.grids import cifar_adapted, cifar_euler, sphere_adapted, sphere_euler
 from reprod.analysis.neural_ode.validity import between, critical_bracket, critical_claim
 from reprod.config import Config
-from reprod.figures.alter import altered
+from reprod.figures.alter import Case, altered
 from reprod.figures.claims import PRINTED, AtLeast, AtMost, Claim, Equals
 from reprod.figures.figure import Drawing, Runs, figure
 from reprod.store import Record
@@ -46,7 +58,7 @@ class Table:
     title = ""
     published: Published
 
-    def grid(self, scale: str) -> list[Config]:
+    def grid(self, scale: str) -> list[Any]:
         raise NotImplementedError
 
     def adaptation(self, scale: str) -> list[Config]:
@@ -106,8 +118,8 @@ class Table:
                 name=name, statement=f"{self.title}: accuracy of {words}", source=where, published=said.words(which),
                 basis=PRINTED, target=mean, tolerance=2 * sd, why=why, factor=100, unit=" %", scales=("paper",),
                 elsewhere=OTHER_SETTINGS, **successes(part, accuracy),
-                refuted_by=lambda runs, m=mean, s=sd: self.scored(runs, m - 8 * s, m - 8 * s),
-                confirmed_by=lambda runs, m=mean: self.scored(runs, m, m),
+                refuted_by=partial(self.scored, best=mean - 8 * sd, adapted=mean - 8 * sd),
+                confirmed_by=partial(self.scored, best=mean, adapted=mean),
             )  # fmt: skip
         yield Equals(
             name="adapted-nfe", statement=f"{self.title}: evaluations per iteration of step adaptation, checks counted",
@@ -140,8 +152,8 @@ class Table:
         """Accuracy of the adaptation minus that of the grid, of each seed that both have and that succeeded in both."""
         if not chosen.records:  # no step of the grid is valid: there is nothing to compare with
             return {"samples": []}
-        best, own = ({r.seed: accuracy(r) for r in successful(p, p.records)} for p in (chosen, adapted))
-        seeds = {r.seed for part in (chosen, adapted) for r in part.records}
+        best, own = ({seed_of(r): accuracy(r) for r in successful(p, p.records)} for p in (chosen, adapted))
+        seeds = {seed_of(r) for part in (chosen, adapted) for r in part.records}
         samples = [own[seed] - best[seed] for seed in sorted(set(own) & set(best))]
         return {
             "samples": samples, "unsuccessful": len(seeds) - len(samples), "allowed": len(seeds) // 5,
@@ -156,7 +168,7 @@ class Table:
         """As if the adaptation had taken `factor` times the published evaluations, and all had learnt."""
         high = self.published.grid[0]
 
-        def nfe(values: np.ndarray, case) -> Sequence[float]:
+        def nfe(values: np.ndarray, case: Case) -> np.ndarray:
             return np.full(len(values), factor * self.published.nfe + 0.1 * case.index)
 
         tests = {"tests": lambda table, case: table.assign(accuracy=high)}

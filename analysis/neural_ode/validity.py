@@ -15,6 +15,7 @@ from reprod.analysis.neural_ode.common import (
     criterion,
     lost,
     on_grid,
+    seed_of,
     successful,
     tests,
 )
@@ -64,10 +65,10 @@ def critical_steps(runs: Runs, rule: Rule = is_valid) -> tuple[list[float], int]
     left_out: set[int] = set()
     for config, records in runs:
         for record in records:
-            valid = by_seed.setdefault(record.seed, {})
+            valid = by_seed.setdefault(seed_of(record), {})
             valid[round(1 / config.step_size)] = rule(record)
             if accuracy(record) < criterion(runs, record.experiment):
-                left_out.add(record.seed)
+                left_out.add(seed_of(record))
     grid = [round(1 / config.step_size) for config, _ in runs]
     left_out |= {seed for seed, valid in by_seed.items() if len(valid) < len(grid)}
     found = [bracket(valid)[1] or 2 * max(grid) for seed, valid in by_seed.items() if seed not in left_out]

@@ -47,4 +47,4 @@ def farthest(values: np.ndarray, target: float) -> float:
 
 def exponents(depths: np.ndarray, values: np.ndarray, reference: int | None = None) -> np.ndarray:
     """The exponent of L at each time, of distances (L, time)."""
-    return np.array([fit.value for fit in rates.by_time(depths, values, reference)])
+    return rates.asymptotic(depths, values, reference).value

@@ -134,9 +134,10 @@ class LongTraining:
         ]  # fmt: skip
         return [
             *found,
-            Exact(
+            AtMost(
                 name="decreasing", statement="the loss falls at every iteration: iterations at which it does not",
-                published="none", basis="read off the figure", **common, value=[rises(r) for r in records], target=0,
+                published="none", basis="read off the figure", **common, each=True,
+                samples=[rises(r) for r in records], bound=0,
                 refuted_by=with_(loss=lambda values, case: np.r_[falls(values, case)[:-1], 1.0]),
                 confirmed_by=with_(loss=falls),
             ),

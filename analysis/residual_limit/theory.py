@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -99,17 +100,17 @@ class Theory:
                     paper_n=1, target=right, tolerance=0.1 if independent else 0.03, fmt=".3f", each=True,
                     why="the largest of L increments grows slowly with L" if independent else LAW,
                     run_ids=tuple(r.id for r in records),
-                    refuted_by=lambda given, power=wrong: altered(
-                        given, seeds=5, arrays={"lip_paper": power_law(power)}
-                    ),
-                    confirmed_by=lambda given, power=right: altered(
-                        given, seeds=5, arrays={"lip_paper": power_law(power)}
-                    ),
+                    refuted_by=with_power(wrong), confirmed_by=with_power(right),
                 )
             )  # fmt: skip
         records = runs.of("resnet_theory").records
         checks = pd.concat([r.table("checks") for r in records])
         return [*found, *(check(rows, tuple(r.id for r in records)) for _, rows in checks.groupby("name", sort=False))]
+
+
+def with_power(power: float) -> Callable[[Runs], Runs]:
+    """Five seeds whose layers are L^power apart."""
+    return lambda given: altered(given, seeds=5, arrays={"lip_paper": power_law(power)})
 
 
 def check(rows: pd.DataFrame, run_ids: tuple[str, ...]) -> Claim:

@@ -133,8 +133,10 @@ def synthetic(split: str, n: int, *, classes: int = 10) -> Images:
     patterns = stream(0, "synthetic classes").uniform(60, 195, size=(10, 3, 4, 4))
     rng = stream(0, f"synthetic {split}")
     labels = rng.integers(0, classes, size=n)
-    pixels = patterns[labels].repeat(8, axis=2).repeat(8, axis=3)
-    pixels = (pixels + 40 * rng.standard_normal(pixels.shape)).clip(0, 255).astype(np.uint8)
+    pixels = np.empty((n, 3, 32, 32), np.uint8)
+    for first in range(0, n, 1000):  # noise in pieces: that of CIFAR-10's number of images would take gigabytes
+        part = patterns[labels[first : first + 1000]].repeat(8, axis=2).repeat(8, axis=3)
+        pixels[first : first + 1000] = (part + 40 * rng.standard_normal(part.shape)).clip(0, 255)
     return Images("synthetic", split, pixels, labels.astype(np.int64), "drawn: ten coarse patterns with noise")
 
 

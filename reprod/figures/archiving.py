@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from reprod import papers
 from reprod.errors import BadInput
 from reprod.figures.figure import Figure, draw, figures, gather, largest_scale, needs
 from reprod.figures.report import date, duration, machine, total_seconds
+from reprod.machine import calibration
 from reprod.store import Record
 from reprod.store.archive.store import ArchiveStore
 from reprod.store.archive.take import Draft, Shown, Watched
+from reprod.store.files import sha256
+from reprod.store.provenance import cpu
 
 
 def add(chosen: Sequence[Figure], scale: str | None, store: Watched, folder: Path) -> Iterator[str]:
@@ -36,7 +40,11 @@ def add(chosen: Sequence[Figure], scale: str | None, store: Watched, folder: Pat
             renewed = [(of_paper[other], its_scale) for other, its_scale in again if other in of_paper]
             queue += [each for each in renewed if each not in queue]
         if draft.figures:
+            if cpu() in {run["tags"].get("reprod.cpu") for run in draft.runs.values()}:
+                draft.machines.setdefault(cpu(), calibration())
             changed = draft.write(path)
+            sums = {each.name: sha256(each) for each in sorted(folder.glob("*.zip"))}
+            (folder / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
             size = path.stat().st_size / 1e6
             yield f"{path}: {len(draft.runs)} runs, {size:.1f} MB{'' if changed else ', as it was'}"
 
@@ -68,12 +76,29 @@ def logged(figure: Figure, scale: str, ids: Sequence[str], store: Watched) -> Re
     return None
 
 
-def listing(store: ArchiveStore, paper: str | None, runs: bool) -> Iterator[str]:
-    """What the archives hold: for every paper its figures by scale, and (`runs`) every run."""
+def _held(store: ArchiveStore, paper: str | None) -> list[str]:
     if paper is not None and papers.known_paper(paper).name not in store.papers:
         raise BadInput(f"there is no archive of {paper}; there are: {', '.join(store.papers)}")
+    return list(store.papers) if paper is None else [paper]
+
+
+def as_data(store: ArchiveStore, paper: str | None) -> list[dict[str, Any]]:
+    """What `listing` says, for a program: a dict for each archive."""
+    return [
+        {
+            "paper": name, "bytes": archive.path.stat().st_size, "sha256": archive.sha256,
+            "left_out": sum(len(run["left_out"]) for run in archive.runs.values()),
+            "runs": list(archive.runs), "figures": list(archive.figures),
+        }
+        for name in _held(store, paper)
+        if (archive := store.archive(name)) is not None
+    ]  # fmt: skip
+
+
+def listing(store: ArchiveStore, paper: str | None, runs: bool) -> Iterator[str]:
+    """What the archives hold: for every paper its figures by scale, and (`runs`) every run."""
     total = 0
-    for name in store.papers if paper is None else [paper]:
+    for name in _held(store, paper):
         archive = store.archive(name)
         assert archive is not None
         size, left = archive.path.stat().st_size, sum(len(run["left_out"]) for run in archive.runs.values())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reprod import papers
+from reprod.config import Named
 from reprod.errors import BadInput, LeftOut
 from reprod.run import Run, as_text
 from reprod.store import Record, Store
@@ -17,6 +18,7 @@ from reprod.store.archive.format import as_npy, digest_of
 from reprod.store.connection import say
 from reprod.store.liveness import alive, gone
 from reprod.store.provenance import allocations, device_name, device_since, provenance
+from reprod.store.reader import lookup
 from reprod.store.writer import settle
 
 TIMING = {"seconds"}  # metrics that differ between two runs of the same thing
@@ -139,7 +141,9 @@ def verify(store: Store, run_id: str) -> tuple[list[Deviation], list[tuple[str, 
         say(f"the run {record.parent_id} of all seeds is gone: seed {record.seed} is executed alone")
     elif record.seed is None:
         recorded = sorted(store.readable(store.children(record.id)), key=lambda r: r.seed or 0)
-    again, before = Run(config), allocations()
+    # a run that the user named is looked up; one that parameters describe is computed again, too
+    again = Run(config, lookup=lambda wanted: lookup(store.client, wanted) if isinstance(wanted, Named) else None)
+    before = allocations()
     papers.function(config.experiment)(config, again)
     runs = {run.seed: run for run in again.children()}
     deviations = [d for r in recorded if r.seed in runs for d in _deviations(r, runs[r.seed], len(recorded) > 1)]

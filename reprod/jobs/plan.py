@@ -7,10 +7,8 @@ The identity of a run is the digest of its resolved configuration, per seed, wha
 from __future__ import annotations
 
 import itertools
-import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reprod import papers
@@ -134,30 +132,6 @@ def _is_seed_of_batch(record: Record, runs: Mapping[str, list[Record]]) -> bool:
     """Whether a parent with several seeds owns this run: then the parent is what continues."""
     parents = (r for r in itertools.chain.from_iterable(runs.values()) if r.id == record.parent_id)
     return any(len(parent.config.seeds) > 1 for parent in parents)
-
-
-def estimate(job: Job, store: Store, index: Index) -> float | None:
-    """Seconds that the job may take, after the finished run of its experiment and scale whose parameters are nearest
-    (the median, if several are equally near). None if there is none."""
-    name = job.config.experiment
-    if name not in index:
-        index[name] = store.by_digest(name)
-    finished = [r for same in index[name].values() for r in same if r.status == "FINISHED"]
-    whole = [r for r in finished if r.seed is None or not _is_seed_of_batch(r, index[name])]
-    alike = [(_distance(job.config, r.config), r) for r in whole if r.config.scale == job.config.scale]
-    if not alike:
-        return None
-    nearest = min(distance for distance, _ in alike)
-    per_seed = [r.seconds / len(r.config.seeds) for distance, r in alike if distance == nearest]
-    return statistics.median(per_seed) * len(job.config.seeds)
-
-
-def _distance(a: Config, b: Config) -> tuple[int, float]:
-    """In how many parameters they differ, and by how much: a step of 1/64 is nearer to 1/128 than to 1/2."""
-    both = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "seeds"]
-    differing = [(x, y) for x, y in both if x != y]
-    ratios = [x / y for x, y in differing if all(isinstance(v, (int, float)) and v > 0 for v in (x, y))]
-    return len(differing), sum(abs(math.log(ratio)) for ratio in ratios)
 
 
 def figure_configs(chosen: Iterable, scale: str) -> list[Config]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from reprod import papers, project
 from reprod.config import Config
 from reprod.jobs import compare, housekeeping, launch, plan, pool
-from reprod.jobs.compare import minutes
+from reprod.jobs.times import Times, device_here, spoken, wants_gpu
 from reprod.store import Store, writer
 from reprod.store.connection import say
 
@@ -88,13 +88,15 @@ def counts(made: plan.Plan) -> str:
 
 
 def show_plan(made: plan.Plan, store: Store, options: pool.Options) -> None:
-    """The command of every job and how long it may take."""
-    index = plan.Index()
-    guesses = [plan.estimate(job, store, index) for job in made.jobs]
+    """The command of every job, how long it may take, and whether it needs a GPU that is not here."""
+    times = Times(store)
+    guesses = [times.estimate(job.config) for job in made.jobs]
     for job, guess in zip(made.jobs, guesses, strict=True):
-        how_long = f"about {minutes(guess)}" if guess is not None else "time unknown"
-        print(f"  {job.config.command()}  ({'resume ' + job.resume + ', ' if job.resume else ''}{how_long})")
+        how_long = f"about {spoken(guess)}" if guess is not None else "time unknown"
+        gpu = ", needs a GPU" if wants_gpu(job.config) and device_here(job.config) == "cpu" else ""
+        print(f"  {job.config.command()}  ({f'resume {job.resume}, ' if job.resume else ''}{how_long}{gpu})")
     known = [guess for guess in guesses if guess is not None]
-    if known:
-        rest = f", and {len(guesses) - len(known)} jobs of unknown length" if len(known) < len(guesses) else ""
-        print(f"  about {minutes(sum(known) / options.workers)} with {options.workers} workers{rest}")
+    if made.jobs:
+        rest = f"{len(guesses) - len(known)} jobs of unknown length" if len(known) < len(guesses) else ""
+        total = f"about {spoken(sum(known) / options.workers)} with {options.workers} workers" if known else ""
+        print(f"  {' and '.join(filter(None, [total, rest]))}")

@@ -5,11 +5,13 @@ There is no batch size: the first implementation's option logged wrong labels, a
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from reprod.config import Config, Named, at_scale, param
+from reprod.config import Config, Named, at_scale, param, spell
 from reprod.errors import BadInput
 
 RANDOM_LABELS = 2 / 3  # the corruption of three classes at which a label says nothing about its image
@@ -18,10 +20,22 @@ SAMPLE_SIZES = (50, 100, 300, 600, 1000, 3000, 6000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dynamics(Config):
-    """What the two trainings share: R networks ("trials"), each with its own initialisation and order of samples."""
+class OnProcessor(Config):
+    """What all experiments of the paper share: compiled kernels and closed forms, which know no GPU."""
 
     paper = "le_sde"
+
+    device: str = param("auto", identity=False, help="auto or cpu: everything here is computed on the processor")
+
+    def prepare(self) -> None:
+        if self.device not in ("auto", "cpu"):
+            raise BadInput(f"device={self.device}: {self.experiment} computes on the processor; use device=cpu or auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamics(OnProcessor):
+    """What the two trainings share: R networks ("trials"), each with its own initialisation and order of samples."""
+
     aliases: ClassVar[Mapping[str, str]] = {"trials": "networks", "lr": "learning_rate"}
 
     networks: int = param(
@@ -52,6 +66,23 @@ class Dynamics(Config):
 
     def unused(self) -> set[str]:
         return {"val_images"} if self.evaluated_on is None else set()
+
+    def check(self) -> None:
+        least, largest = (1e-45, 3e38) if self.dtype == "float32" else (0.0, 1e300)
+        if not least < self.learning_rate < largest:
+            raise BadInput(f"learning_rate={spell(self.learning_rate)}: {self.dtype} cannot hold that")
+
+    def prepare(self) -> None:
+        super().prepare()
+        size = 4 if self.dtype == "float32" else 8
+        weights = 61_500 * size
+        logits = self.iterations * (self.classes * size + 13)  # type: ignore[attr-defined]
+        needed, there = self.networks * (weights + logits) / 1e9, memory()
+        if needed > there:
+            raise BadInput(
+                f"networks={self.networks}, iterations={self.iterations}: weights and logits of all networks take "
+                f"{needed:.3g} GB, this machine has {there:.3g}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +148,10 @@ class CifarDynamics(Dynamics):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeOdeSimulation(Config):
+class LeOdeSimulation(OnProcessor):
     """The LE-ODE driven by strengths that were read off real networks (Zhang et al. 2021, figure 5)."""
 
     experiment = "le_ode_simulation"
-    paper = "le_sde"
     aliases: ClassVar[Mapping[str, str]] = {"p": "corruption"}
 
     training_run: str = param(
@@ -151,8 +181,8 @@ class LeOdeSimulation(Config):
     start: str = param(
         "gaussian", choices=("gaussian", "measured"), help="Gaussian draws (published), or the measured class means"
     )
-    simulations: int = param(500, at_least=2, help="Gaussian starts")
-    noise_scale: float = param(1.0, above=0, help="factor of their standard deviation")
+    simulations: int = param(500, at_least=2, at_most=10_000, help="Gaussian starts")
+    noise_scale: float = param(1.0, at_least=1e-100, at_most=1e100, help="factor of their standard deviation")
     keep: int | None = param(None, at_least=1, identity=False, help="simulations that are stored; none: all")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"training_scale": "small", "keep": 50},
@@ -162,6 +192,16 @@ class LeOdeSimulation(Config):
     def check(self) -> None:
         if self.window % 2 == 0:
             raise BadInput(f"window={self.window}: a Savitzky-Golay window is odd")
+        if self.training_run == "auto":
+            self.suits(self.training().iterations, 3)
+
+    def suits(self, iterations: int, classes: int) -> None:
+        """Raise `BadInput` where a training of so many iterations and classes cannot be imitated like that."""
+        for name in ("window", "baseline"):
+            if getattr(self, name) > iterations:
+                raise BadInput(f"{name}={getattr(self, name)}: the training has {iterations} iterations only")
+        if self.estimator == "L" and classes != 3:
+            raise BadInput(f"estimator=L is written for 3 classes, the training has {classes}: use estimator=modes")
 
     def unused(self) -> set[str]:
         unused = {"simulations", "noise_scale"} if self.start == "measured" else set()
@@ -185,30 +225,53 @@ class LeOdeSimulation(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeSdeSeparation(Config):
+class LeSdeSeparation(OnProcessor):
     """The phase transition itself: class gap against spread when the drift decays as t^-r (ours; Zhang et al. 2021)."""
 
     experiment = "le_sde_separation"
-    paper = "le_sde"
 
     model: str = param("I", choices=("I", "L"), help="drift: I-model (isotropic) or L-model (logits as features)")
-    classes: int = param(3, at_least=2, help="classes K; features have K dimensions")
-    samples: int = param(400, at_least=2, help="samples n per class")
+    classes: int = param(3, at_least=2, at_most=32, help="classes K; features have K dimensions")
+    samples: int = param(400, at_least=2, at_most=1_000_000, help="samples n per class")
     exponents: tuple[float, ...] = param(
         (0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3, 1.4, 1.5),
         above=0,
+        at_most=100,
         help="decay exponents r of the strengths",
     )
     alpha: float = param(1.2, help="alpha(t) = alpha t^-r: push on samples of the same class")
     beta: float = param(
         -0.3, help="beta(t) = beta t^-r; with (alpha - beta)/K = 1/2 the critical exponent 1 has a constant gap/spread"
     )
-    sigma: float = param(1.0, above=0, help="diffusion of each sample")
-    spread: float = param(1.0, above=0, help="standard deviation of the initial features")
-    gap: float = param(1.0, at_least=0, help="initial class means: this times the vertices of a unit simplex")
-    iterations: int = param(100_000, at_least=10, help="unit time steps T, from t = 1")
+    sigma: float = param(1.0, at_least=1e-100, at_most=1e100, help="diffusion of each sample")
+    spread: float = param(1.0, at_least=1e-100, at_most=1e100, help="standard deviation of the initial features")
+    gap: float = param(
+        1.0, at_least=0, at_most=1e100, help="initial class means: this times the vertices of a unit simplex"
+    )
+    iterations: int = param(100_000, at_least=10, at_most=10_000_000, help="unit time steps T, from t = 1")
     replicas: int = param(12, at_least=1, help="independent systems per exponent")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"iterations": 20_000, "samples": 200},
         "smoke": {"iterations": 500, "samples": 20, "exponents": (0.6, 1.0, 1.4), "replicas": 2},
     }
+
+    def check(self) -> None:
+        if not self.exponents or len(set(self.exponents)) < len(self.exponents):
+            raise BadInput(f"exponents={spell(self.exponents)}: give each exponent once, and at least one")
+        slowest = min(self.exponents)
+        horizon = math.log(self.iterations)
+        integral = horizon if slowest == 1 else math.expm1((1 - slowest) * horizon) / (1 - slowest)
+        largest = (abs(self.alpha) + self.classes * abs(self.beta)) * integral / self.classes
+        if not largest < 600:
+            raise BadInput(
+                f"alpha={spell(self.alpha)}, beta={spell(self.beta)}: at exponent {spell(slowest)} class means may "
+                f"grow by e^{largest:.3g} in {self.iterations} steps, beyond double precision"
+            )
+
+
+def memory() -> float:
+    """The machine's memory in GB; infinite where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    except (AttributeError, ValueError, OSError):
+        return math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from scipy.special import logsumexp
 
 from reprod.config import spell
+from reprod.errors import BadInput, Diverged
 from reprod.run import Run
 from reprod.training import State, loop, stream
 
@@ -22,6 +24,7 @@ from .data import load
 from .networks import LeNets
 
 LOGGED = 200  # points of a metric that a person wants to see
+STRIDE = 250  # steps after which all trials have to be at the same iteration: progress, Ctrl-C
 
 
 # -- training -----------------------------------------------------------------------------------------------------
@@ -62,17 +65,27 @@ def _train(config: GeomnistDynamics | CifarDynamics, run: Run) -> None:
         return f"val loss {loss[e].mean():.4f}, accuracy {accuracy[e].mean():.3f}"
 
     for iteration in loop(run, T, state, every=config.checkpoint_every, healthy=healthy, status=status):
-        if iteration % every and iteration != T:
-            continue  # trials go `every` steps at a time, one after the other, so that a network stays in the cache
-        part = slice(progress["done"], iteration)
-        ensemble.train(part.start, part.stop)
+        due = iteration % every == 0 or iteration == T
+        if not due and iteration % STRIDE and iteration % config.checkpoint_every:
+            continue  # trials go many steps at a time, one after the other, so that a network stays in the cache
+        ensemble.train(progress["done"], iteration)
+        progress["done"] = iteration
+        if not due:
+            continue
         e = progress["evaluations"]
         loss[e], accuracy[e] = ensemble.evaluate()
-        progress.update(done=iteration, evaluations=e + 1)
+        progress["evaluations"] = e + 1
         if e % log_every == 0 or iteration == T:
+            part = slice(evaluated[e - 1], iteration)
             seen = cross_entropy(ensemble.logits[:, part], labels[:, part]).mean()
             run.log(iteration, {"train/loss": seen, "val/loss": loss[e].mean(), "val/accuracy": accuracy[e].mean()})
     _report(config, run, ensemble, labels, evaluated, loss, accuracy, examples.x_val)
+
+
+def say(run: Run, name: str, text: str) -> None:
+    """A note of the run, and a line for whoever waits for it."""
+    run.note(name, text)
+    print(f"reprod: {text}", file=sys.stderr)
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -109,7 +122,11 @@ def _report(
         "estimate/tail_beta": estimate.tail_index(B),
         "estimate/empty_cells": float((count == 0).mean()),
     }
-    run.log(config.iterations, {name: float(value) for name, value in measured.items()})
+    run.log(config.iterations, {name: float(value) for name, value in measured.items() if np.isfinite(value)})
+    if unknown := [name for name, value in measured.items() if not np.isfinite(value)]:
+        seen = int((count > 0).all(axis=1).sum())
+        say(run, "estimates", f"no {', '.join(unknown)}: {seen} of {config.iterations} iterations have logits of every "
+            f"class ({config.networks} networks)")  # fmt: skip
     networks = LeNets(config.networks, config.classes, config.channels)
     with torch.no_grad():
         networks.weights.copy_(torch.from_numpy(ensemble.weights))
@@ -131,7 +148,10 @@ def _simulate(config: LeOdeSimulation, run: Run) -> None:
     (training,) = config.upstream()
     real_means = run.upstream(training).array("class_means")
     means = estimate.filled(real_means)
-    K = means.shape[1]
+    steps, K = means.shape[:2]
+    config.suits(steps, K)
+    if not np.isfinite(means).all():
+        raise BadInput("the training that is imitated has too few networks: there is a class without any logits")
     A, B = estimate.ESTIMATORS[config.estimator](means, config.baseline)
     alpha, beta = (estimate.rate(integral, config.window) for integral in (A, B))
     flow = ode.build(alpha, beta, K, drift=config.drift, integrator=config.integrator)
@@ -152,6 +172,8 @@ def _simulate(config: LeOdeSimulation, run: Run) -> None:
         starts, sigma = ode.gaussian_starts(means[0], config.simulations, config.noise_scale, rng)
         spread = ode.deviation(flow, sigma)
     mean = flow(starts.mean(axis=0))
+    if not np.isfinite(mean).all():
+        raise Diverged("the imitation left the finite numbers: the strengths are too noisy, take a wider window")
     axes = ("iteration", "class", "logit")
     run.array("mean", mean, axes=axes, about="mean over the simulations", exact=True)
     run.array("deviation", spread, axes=axes, about="deviation over Gaussian starts, exact by linearity", exact=True)
@@ -172,7 +194,7 @@ def _simulate(config: LeOdeSimulation, run: Run) -> None:
     simulated = ends.mean(axis=0)
     values = {f"class0/simulated_{j}": simulated[j] for j in range(K)} | {f"class0/real_{j}": real[j] for j in range(K)}
     values |= {"class0/cosine": ode.cosine(simulated, real), "class0/cosine_of_single": ode.cosine(ends, real).mean()}
-    run.log(len(mean), {name: float(value) for name, value in values.items()})
+    run.log(len(mean), {name: float(value) for name, value in values.items() if np.isfinite(value)})
 
 
 # -- the phase transition -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import boxcox
 
 from .drift import amplitudes, cosines, directions, gaps, rates
 
@@ -105,8 +106,7 @@ def _advance(
     rng: np.random.Generator,
 ) -> list[Array]:
     """Each mode's part (R, K^2) of the centred class means from time `first` to `last`, one unit step after another."""
-    t = np.arange(first, last + 1, dtype=float)
-    integral = np.diff(np.log(t) if r == 1 else t ** (1 - r) / (1 - r))
+    integral = np.diff(boxcox(np.arange(first, last + 1, dtype=float), 1 - r))  # of t^-r, exact also as r tends to 1
     kicks = noise * rng.standard_normal((last - first, *parts[0].shape))
     moved = []
     for part, (rate, projection) in zip(parts, modes, strict=True):
@@ -137,6 +137,8 @@ def separable(features: Array) -> bool:
             y = np.repeat([1.0, -1.0], n)[:, None]
             constraints = -y * np.hstack([x, np.ones((2 * n, 1))])
             found = linprog(np.zeros(dim + 1), constraints, -np.ones(2 * n), bounds=(None, None), method="highs")
-            if found.status != 0:
+            if found.status not in (0, 2):  # neither solved nor infeasible
+                raise ArithmeticError(f"the linear programme of classes {m} and {k} was not solved: {found.message}")
+            if found.status == 2:
                 return False
     return True

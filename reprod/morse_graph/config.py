@@ -55,6 +55,10 @@ class Training(Config):
     networks: int = param(100, at_least=2, help="networks, each with its own initialisation, orders and dropout")
     checkpoint_every: int = param(25, at_least=1, identity=False, help="epochs between two checkpoints")
 
+    def check(self) -> None:
+        if max(self.seeds) >= 2**63:
+            raise BadInput(f"seeds={max(self.seeds)}: must be less than 2^63")
+
     def prepare(self) -> None:
         on_processor(self)
 

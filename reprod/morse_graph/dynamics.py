@@ -202,8 +202,9 @@ def _report_starts(
     )  # fmt: skip
     for name, group in (("all", np.ones(len(inside), bool)), ("inside", inside), ("outside", ~inside)):
         chosen = networks.prob[group]
+        about = "entropy of the mean prediction (NaN: nobody's) of the networks that start: "
         entropy = statistics.ensemble_entropy(chosen) if len(chosen) else np.full(len(networks.labels), np.nan)
-        run.array(f"entropy_{name}", entropy, axes=("test",), unit="nats", about=f"networks that start {name}")
+        run.array(f"entropy_{name}", entropy, axes=("test",), unit="nats", about=about + name)
     for name, labels in (("tile", inside.astype(int)), ("regions", regions)):
         rng = stream(config.seeds[0], f"permutation/{name}")
         test = statistics.permutation_test(accuracy, labels, rng=rng, permutations=config.permutations)

@@ -104,6 +104,7 @@ def build(
 
     x = np.ascontiguousarray(x, dtype=np.float32)
     y = np.ascontiguousarray(y, dtype=np.int64)
+    batch_size = min(batch_size, len(y))
     workers = threads or torch.get_num_threads()
     dense = architecture.convolutions == 0
     widths = np.array(architecture.widths if dense else (0,), dtype=np.int64)

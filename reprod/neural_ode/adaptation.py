@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from reprod.errors import Diverged
 from reprod.neural_ode.solvers import SOLVERS, Field
 
 State = dict[str, Any]  # step_size (float), or tol (float) and nfe (training evaluations of the last iterations, list)
@@ -59,6 +60,15 @@ def initial_step(field: Field, x: Tensor, order: int) -> float:
     steepest = max(d1, d2)
     h1 = max(1e-6, 1e-3 * h0) if steepest < 1e-15 else (0.01 / steepest) ** (1 / (order + 1))
     return min(100 * h0, h1)
+
+
+def first_step(rule: StepRule, field: Field, x: Tensor) -> float:
+    """`initial_step`, but no less than 1 / max_steps: where the field hardly moves anything (initial weights that are
+    nearly zero) Hairer's rule asks for 10,000 steps, and the rule of refinement would never be where it ends."""
+    h = initial_step(field, x, SOLVERS[rule.solver].order)
+    if not math.isfinite(h):
+        raise Diverged("the field of the untrained network is not finite: there is no first step")
+    return max(h, 1 / rule.max_steps)
 
 
 # -- step size --------------------------------------------------------------------------------------------------------

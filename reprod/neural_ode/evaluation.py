@@ -40,10 +40,12 @@ def accuracy(logits: Tensor, y: Tensor) -> float:
 
 
 class Evaluated(NamedTuple):
-    """Accuracy and evaluations (mean per batch) of one or, with a leading axis, several networks."""
+    """Accuracy and evaluations (mean per batch) of one or, with a leading axis, several networks; `gave_up` is the
+    share of the batches whose solve failed."""
 
     accuracy: np.ndarray
     evaluations: np.ndarray
+    gave_up: np.ndarray
 
 
 @torch.no_grad()
@@ -54,8 +56,8 @@ def evaluate(model: OdeClassifier, x: Tensor, y: Tensor, tests: Sequence[SolverS
     counts as wrong in all its batch. Tests that take the same steps are solved once.
     """
 
-    def one(test: SolverSetting) -> tuple[float, float]:
-        right, nfe, batches = torch.zeros((), dtype=torch.long, device=x.device), 0, 0
+    def one(test: SolverSetting) -> tuple[float, float, float]:
+        right, nfe, batches, failed = torch.zeros((), dtype=torch.long, device=x.device), 0, 0, 0
         for xb, yb in zip(x.split(batch_size), y.split(batch_size), strict=True):
             try:
                 z, evaluations = model.flow(as_input(xb), test)
@@ -63,8 +65,9 @@ def evaluate(model: OdeClassifier, x: Tensor, y: Tensor, tests: Sequence[SolverS
                 nfe += evaluations.forward
             except SolverFailure:
                 nfe += MAX_EVALUATIONS
+                failed += 1
             batches += 1
-        return int(right) / len(y), nfe / batches
+        return int(right) / len(y), nfe / batches, failed / batches
 
     return _each(tests, one)
 
@@ -76,12 +79,13 @@ def evaluate_batched(
     """Accuracy (S, tests) of the networks theta (S, P) on x (n, d), y (n,) under fixed-step solvers, all networks in
     one solve."""
 
-    def one(test: SolverSetting) -> tuple[np.ndarray, float]:
+    def one(test: SolverSetting) -> tuple[np.ndarray, float, float]:
         logits, nfe = batched.logits(kernel, theta, x, test)
-        return hits(logits, y).cpu().numpy() / len(y), nfe
+        return hits(logits, y).cpu().numpy() / len(y), nfe, 0.0
 
     table = _each(tests, one)
-    return Evaluated(table.accuracy.T.copy(), np.tile(table.evaluations, (len(theta), 1)))
+    evaluations, gave_up = (np.tile(values, (len(theta), 1)) for values in table[1:])
+    return Evaluated(table.accuracy.T.copy(), evaluations, gave_up)
 
 
 def _each(tests: Sequence[SolverSetting], one: Callable[[SolverSetting], tuple]) -> Evaluated:
@@ -90,4 +94,4 @@ def _each(tests: Sequence[SolverSetting], one: Callable[[SolverSetting], tuple])
         if test.same_steps() not in done:
             done[test.same_steps()] = one(test)
     results = [done[test.same_steps()] for test in tests]
-    return Evaluated(np.array([a for a, _ in results]), np.array([n for _, n in results]))
+    return Evaluated(*(np.array(values) for values in zip(*results, strict=True)))

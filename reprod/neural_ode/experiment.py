@@ -19,14 +19,14 @@ from reprod.neural_ode.config import ADAPTIVE, CHECKED_BY, Images, NeuralOde, Sp
 from reprod.neural_ode.evaluation import as_input, solver_grid
 from reprod.neural_ode.learners import Autograd, Batched, Learner
 from reprod.neural_ode.models import NETWORKS, OdeClassifier
-from reprod.neural_ode.solvers import SOLVERS, SolverSetting
+from reprod.neural_ode.solvers import SOLVERS, SolverFailure, SolverSetting
 from reprod.run import Run
 from reprod.training import State, loop, stream, torch_stream
 
 ABOUT_TESTS = (
     "test accuracy of the trained network. kind: as trained; grid, every test solver with every factor; check, the "
     "test solver of the step adaptation; strict, Euler with a sixteenth of the step. factor: value (step size or "
-    "tolerance) over that of training"
+    "tolerance) over that of training. gave_up: share of the batches whose solve failed, which counts as wrong"
 )
 NFE = {"forward": "forward", "backward": "backward (of the adjoint)", "with_checks": "forward and in its check"}
 ABOUT_CHECKS = (
@@ -50,7 +50,7 @@ class Examples:
 
 def train(config: NeuralOde, run: Run) -> None:
     """Sections 3 to 5 of the paper. Small networks under a fixed-step solver train all seeds at once."""
-    device = choose_device(config)
+    device = choose_device(config, run)
     examples = load(config, run, device)
     if config.adaptation == "none" and batched.supports(build(config, examples, config.seeds[0], device)):
         train_together(config, run, examples, device)
@@ -110,7 +110,7 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
                 nfe += check.evaluations
         history["nfe"][:, iteration - 1] = torch.tensor([forward.nfe, forward.nfe_backward, nfe])
         learner.update()
-        if iteration % config.eval_every == 0:
+        if iteration % config.eval_every == 0 or iteration == config.iterations:
             log(config, children, history, iteration)
 
     own = trained_with(config, solver)
@@ -127,23 +127,32 @@ def train_together(config: NeuralOde, run: Run, examples: Examples, device: torc
         table = pd.DataFrame({
             "kind": [kind for kind, _, _ in tests], "solver": [setting.name for _, _, setting in tests],
             "factor": [factor for _, factor, _ in tests], "value": [setting.value for _, _, setting in tests],
-            "accuracy": results.accuracy[index], "nfe": results.evaluations[index],
+            "accuracy": results.accuracy[index], "nfe": results.evaluations[index], "gave_up": results.gave_up[index],
         })  # fmt: skip
+        if (failed := table[table.gave_up > 0]).size:
+            words = (f"{t.solver} {t.value:g} in {100 * t.gave_up:.0f} % of the batches" for t in failed.itertuples())
+            child.note("gave_up", f"solves that gave up and count as wrong: {'; '.join(words)}")
         child.table("tests", table, units={"accuracy": "1", "nfe": "evaluations"}, about=ABOUT_TESTS)
         child.log(config.iterations, {"test/accuracy": float(table.accuracy[0]), "test/accuracy_finest": finest(table)})
         if isinstance(config, SphereOde):
-            report_geometry(config, child, model, own, examples)
+            try:
+                report_geometry(config, child, model, own, examples)
+            except SolverFailure as error:  # all test points are one batch here, and half the tolerance is asked for
+                child.note("geometry", f"no trajectories: {error}")
         example = as_input(examples.x_test[:2]).cpu()
         child.model(model, arguments={**model.arguments}, example=example)
     if isinstance(config, SphereOde) and config.has_curve:
         report_curve(config, children, learner, examples)
 
 
-def choose_device(config: NeuralOde) -> torch.device:
-    tiny = isinstance(config, SphereOde) and config.dataset != "concentric_sphere900"  # latency alone on a GPU
-    name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() and not tiny else "cpu"
+def choose_device(config: NeuralOde, run: Run) -> torch.device:
+    """Where the run computes, which it also says: for small networks that is not what `auto` means elsewhere."""
+    device = torch.device(config.computes_on())
+    name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    for each in dict.fromkeys((run, *run.children())):
+        each.note("device", name)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
-    return torch.device(name)
+    return device
 
 
 def load(config: NeuralOde, run: Run, device: torch.device) -> Examples:
@@ -220,7 +229,7 @@ def first_solver(config: NeuralOde, rule: Any, model: OdeClassifier, batches: Ba
     if isinstance(rule, adaptation.StepRule):
         x = as_input(batches.next()[0][0]).to(model.classifier.weight.dtype)
         with torch.no_grad():
-            return {"step_size": adaptation.initial_step(model.field, x, SOLVERS[config.solver].order)}
+            return {"step_size": adaptation.first_step(rule, model.field, x)}
     if isinstance(rule, adaptation.ToleranceRule):
         return adaptation.initial_tolerance(rule)
     return {"tol": config.tol} if config.solver in ADAPTIVE else {"step_size": config.step_size}
@@ -259,8 +268,9 @@ def probed_with(config: NeuralOde) -> tuple[str, ...]:
 
 
 def log(config: NeuralOde, children: list[Run], history: dict[str, Any], iteration: int) -> None:
-    """A point of every curve that a person watches: means since the last one."""
-    recent = slice(iteration - config.eval_every, iteration)
+    """A point of every curve that a person watches: means since the last one. The test accuracy of the last iteration
+    is left to the trained network, after the last update."""
+    recent = slice((iteration - 1) // config.eval_every * config.eval_every, iteration)
     loss, hits = history["loss"][:, recent].mean(1), history["hits"][:, recent].float().mean(1)
     value, nfe = float(history["solver_value"][iteration - 1]), history["nfe"][:, recent].double().mean(1)
     shared = {"nfe/forward": float(nfe[0]), "tol" if config.solver in ADAPTIVE else "step_size": value}
@@ -268,10 +278,11 @@ def log(config: NeuralOde, children: list[Run], history: dict[str, Any], iterati
         shared["nfe/backward"] = float(nfe[1])
     if config.adaptation != "none":
         shared["nfe/with_checks"] = float(nfe[2])
-    accuracy = history["test_accuracy"][:, iteration // config.eval_every - 1]
     for index, child in enumerate(children):
         own = {"train/loss": float(loss[index]), "train/accuracy": float(hits[index]) / config.batch_size}
-        child.log(iteration, {**own, "test/accuracy": float(accuracy[index]), **shared})
+        if iteration < config.iterations:
+            own["test/accuracy"] = float(history["test_accuracy"][index, iteration // config.eval_every - 1])
+        child.log(iteration, {**own, **shared})
 
 
 def report(config: NeuralOde, child: Run, history: dict[str, Any], index: int) -> None:
@@ -368,6 +379,8 @@ def fan(config: XorFan, run: Run) -> None:
         margins = []
         for solver, exponent in solves:
             times, states = xor.fan(SolverSetting(solver, 10**exponent), end=config.end_time, **field)
+            if not np.isfinite(states[-1]).all():
+                raise Diverged(f"the trajectories of {solver} with a step of 10^{exponent:g} left the finite numbers")
             margins.append(xor.separability_margin(states[-1], xor.LABELS))
             if solver == "rk4":
                 about = "end points by rk4"

@@ -117,7 +117,7 @@ class Autograd:
             loss = F.cross_entropy(logits, y[0])
             loss.backward()
         except SolverFailure as error:
-            raise Diverged(f"the solver left the finite numbers: {error}") from error
+            raise Diverged(f"{setting.name} with {setting.kind}={setting.value:g} gave up: {error}") from error
         hits = evaluation.hits(logits.detach(), y[0])
         return Forward(loss.detach()[None], hits[None], evaluations.forward, evaluations.backward)
 
@@ -134,7 +134,7 @@ class Autograd:
 
     def evaluate(self, x: Tensor, y: Tensor, tests: Sequence[SolverSetting]) -> Evaluated:
         table = evaluation.evaluate(self.model, x, y, tests, self.batch_size)
-        return Evaluated(table.accuracy[None], table.evaluations[None])
+        return Evaluated(*(values[None] for values in table))
 
     def models(self) -> list[OdeClassifier]:
         return [self.model]

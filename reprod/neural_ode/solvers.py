@@ -183,11 +183,12 @@ class _Counted(nn.Module):
         self.field = (field,)  # in a tuple: a submodule would be registered and its parameters found twice
         self.evaluations, self.limit = evaluations, limit
         self.phase = "forward"
+        self.remark = ""
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
         count = getattr(self.evaluations, self.phase) + 1
         if count > self.limit:
-            raise SolverFailure(f"more than {self.limit:g} evaluations of the field in one solve")
+            raise SolverFailure(f"more than {self.limit:g} evaluations of the field in one solve{self.remark}")
         setattr(self.evaluations, self.phase, count)
         return self.field[0](z)
 
@@ -210,6 +211,9 @@ def _torchdiffeq(
     keywords: dict[str, object] = {}
     if adaptive:
         keywords["rtol"] = keywords["atol"] = setting.value
+        if setting.value < (rounding := torch.finfo(z.dtype).eps):
+            kind = str(z.dtype).removeprefix("torch.")
+            counted.remark = f": {kind} rounds by {rounding:.1g}, more than the tolerance; use a larger one"
         if clip_last_step:
             options["step_t"] = torch.tensor([times[0], times[-1]], dtype=torch.float64, device=z.device)
     else:

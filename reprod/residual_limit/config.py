@@ -6,12 +6,15 @@ The released scripts ran shorter, in float32, and to depth 1014: `-P iterations=
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from reprod.config import Config, param
 from reprod.errors import BadInput
+
+MOST_ENTRIES = 10**8  # numbers of a record of weights, 0.8 GB for each of V and W
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +44,10 @@ class Synthetic(Config):
     init: str = param(
         "tied", choices=("tied", "iid", "gp"), help="W at the start: equal, independent, or a Gaussian process in k/L"
     )
-    lengthscale: float = param(0.5, above=0, help="of the Gaussian process, with init=gp")
-    clip: float | None = param(None, above=0, help="clip each coordinate of the flow to [-clip, clip]; no figure does")
+    lengthscale: float = param(0.5, at_least=0.01, at_most=10, help="of the Gaussian process, with init=gp")
+    clip: float | None = param(
+        None, above=0, below=math.inf, help="clip each coordinate of the flow to [-clip, clip]; no figure does"
+    )
     dtype: str = param(
         "float64", choices=("float64", "float32"), help="float32, as the scripts, loses W's increments at great depth"
     )
@@ -67,6 +72,9 @@ class ResnetLipschitz(Synthetic):
     experiment = "resnet_lipschitz"
 
     seeds: tuple[int, ...] = param((2,), at_least=0, help="seeds; several make one parent run with a child for each")
+    iterations: int = param(
+        500, at_least=5, help="iterations of full-batch gradient descent (the paper's T); layers part at the third"
+    )
     depths: tuple[int, ...] = param((2, 16, 64, 256, 1024), at_least=2, help="depths L; the script's last was 1014")
     checkpoint_every: int = param(100, at_least=1, identity=False, help="iterations between two checkpoints")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"iterations": 20, "depths": (2, 16, 64, 128)}}
@@ -122,8 +130,17 @@ class ResnetLongTime(Synthetic):
         super().check()
         if self.entries > min(self.dim, self.width):
             raise BadInput(f"entries={self.entries}: the matrices have {self.width} x {self.dim} entries")
+        if self.records * self.depth * self.entries**2 > MOST_ENTRIES:
+            raise BadInput(
+                f"record_every={self.record_every}: {self.records} records of {self.depth} x {self.entries} x "
+                f"{self.entries} entries do not fit into memory; record less often, or fewer entries"
+            )
         if self.record_every > self.iterations:
             raise BadInput(f"record_every={self.record_every}: must be at most iterations={self.iterations}")
+
+    @property
+    def records(self) -> int:
+        return -(-self.iterations // self.record_every)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,16 +164,18 @@ class CifarResnet(Config):
     )
     batch_norm: bool = param(True, help="batch normalisation in the residual layers (the stem always has it)")
     init: str = param("tied", choices=("tied", "iid"), help="layers start equal, or independent")
-    learning_rate: float = param(0.04, above=0, help="learning rate at the start; cosine to 0 over the epochs")
+    learning_rate: float = param(0.04, above=0, at_most=1000, help="at the start; cosine to 0 over the epochs")
     adaptive: bool = param(False, help="learning rate 0.01 outside the residual layers (a flag of the released code)")
     momentum: float = param(0.9, at_least=0, below=1, help="momentum of SGD")
-    weight_decay: float = param(5e-4, at_least=0, help="weight decay, on all parameters")
+    weight_decay: float = param(5e-4, at_least=0, at_most=1000, help="weight decay, on all parameters")
     epochs: int = param(180, at_least=1, help="epochs")
     batch_size: int = param(64, at_least=2, help="training batch; a smaller last one is kept")
     n_train: int | None = param(None, at_least=10, help="only the first so many training images; none: all")
     n_test: int | None = param(None, at_least=10, help="only the first so many test images; none: all")
     checkpoint_every: int = param(200, at_least=1, identity=False, help="steps between two checkpoints")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # forgets its start as often as the published training does in a tenth of the steps: see docs/residual_limit.md
+        "medium": {"depth": 24, "n_train": 20_000, "epochs": 10, "n_test": 2000, "weight_decay": 5e-3},
         "small": {"depth": 32, "n_train": 5000, "epochs": 10, "n_test": 2000},
         "smoke": {"dataset": "synthetic", "depth": 8, "n_train": 640, "epochs": 2, "n_test": 200},
     }
@@ -165,6 +184,8 @@ class CifarResnet(Config):
         for name, most in (("n_train", 50_000), ("n_test", 10_000)):
             if (getattr(self, name) or 0) > most:
                 raise BadInput(f"{name}={getattr(self, name)}: there are {most} images")
+        if self.batch_size > (self.n_train or 50_000):
+            raise BadInput(f"batch_size={self.batch_size}: there are {self.n_train or 50_000} training images")
 
     def prepare(self) -> None:
         super().prepare()
@@ -183,19 +204,26 @@ class ResnetTheory(Config):
 
     aliases: ClassVar[Mapping[str, str]] = {"n": "n_train", "d": "dim", "m": "width"}
 
-    target: float = param(2.0, above=1, help="C of the ReLU counter-example: the target is C x")
-    half_depth: int = param(64, at_least=2, help="L of the ReLU counter-example, which has 2 L layers")
+    target: float = param(
+        2.0, above=1, at_most=16, help="C of the ReLU counter-example: the target is C x, as far as its step converges"
+    )
+    half_depth: int = param(64, at_least=2, at_most=10_000, help="L of the ReLU counter-example, which has 2 L layers")
     depths: tuple[int, ...] = param(
         tuple(2**k for k in range(3, 10)), at_least=2, help="depths of the net that tends to the neural ODE"
     )
     n_train: int = param(100, at_least=1, help="samples")
     dim: int = param(16, at_least=1, help="dimension")
     width: int = param(32, at_least=1, help="width")
-    lengthscale: float = param(0.5, above=0, help="of the smooth weights of the limit, a Gaussian process in s")
+    lengthscale: float = param(
+        0.5, at_least=0.01, at_most=10, help="of the smooth weights of the limit, a Gaussian process in s"
+    )
+    device: str = param("auto", identity=False, help="auto or cpu: nets this small are computed on the processor")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def check(self) -> None:
         _distinct(self.depths)
+        if self.device not in ("auto", "cpu"):
+            raise BadInput(f"device={self.device}: resnet_theory computes on the processor; use device=cpu or auto")
 
 
 def _distinct(depths: tuple[int, ...]) -> None:

@@ -37,7 +37,7 @@ def _descent(config: Synthetic, run: Run, depths: Sequence[int], *, spare: bool 
         init=config.init,
         lengthscale=config.lengthscale,
         dtype=getattr(torch, config.dtype),
-        device=device_of(config.device),
+        device=device_of("cpu" if config.kernel == "numba" else config.device),
         spare=spare,
     )
     law = Law(config.activation, config.scaling, config.learning_rate, config.clip)
@@ -84,16 +84,23 @@ def _model(config: Synthetic, child: Run, net: Weights, s: int, X: Tensor) -> No
     child.model(module, arguments=arguments, example=X[s, :2].cpu())
 
 
-def _due(iteration: int, iters: int) -> bool:
-    return iteration % max(1, iters // LOGGED) == 0 or iteration == iters
+def _log_exponents(child: Run, iteration: int, values: dict[str, float]) -> None:
+    """Exponents at the end; where distances vanish there is none, and the run says so."""
+    child.log(iteration, {name: value for name, value in values.items() if np.isfinite(value)})
+    if missing := [name for name, value in values.items() if not np.isfinite(value)]:
+        child.note("exponents", f"none for {', '.join(missing)}: a distance is zero, or no number")
+
+
+def _due(iteration: int, iterations: int) -> bool:
+    return iteration % max(1, iterations // LOGGED) == 0 or iteration == iterations
 
 
 # -- figure 1 left ----------------------------------------------------------------------------------------------------
 
 
-def horizons(iters: int) -> np.ndarray:
-    """Training times T of figure 1 left: 1, 1 + s, 1 + 2 s, ... below iters - 1, with s = iters // 10."""
-    return np.arange(1, max(iters - 1, 2), max(iters // 10, 1))
+def horizons(iterations: int) -> np.ndarray:
+    """Training times T of figure 1 left: 1, 1 + s, 1 + 2 s, ... below iterations - 1, with s = iterations // 10."""
+    return np.arange(1, max(iterations - 1, 2), max(iterations // 10, 1))
 
 
 def lipschitz(config: ResnetLipschitz, run: Run) -> None:
@@ -143,15 +150,14 @@ def _report_lipschitz(
     child.array("loss", loss, axes=("L", "t"), about="training loss before iteration t", exact=True)
     pl = depths[:, None] * squares / loss
     child.array("pl", pl, axes=("L", "t"), about="L sum_k |dloss/dZ_k|^2 / loss, bounded below under the PL condition")
-    slopes = {norm: rates.by_time(depths, values) for norm, values in (("paper", paper), ("code", code.max(0)))}
-    rows = [
-        {"norm": norm, "T": t, "exponent": fit.value, "low": fit.low, "high": fit.high}
-        for norm, fits in slopes.items()
-        for t, fit in zip(T, fits, strict=True)
+    slopes = {norm: rates.asymptotic(depths, values) for norm, values in (("paper", paper), ("code", code.max(0)))}
+    frames = [
+        pd.DataFrame({"norm": norm, "T": T, "exponent": fit.value, "low": fit.low, "high": fit.high})
+        for norm, fit in slopes.items()
     ]
     about = "exponent of L in lip_paper and lip_code, its 95 % interval; depths from 16 where there are three"
-    child.table("slopes", pd.DataFrame(rows), units={"T": "iterations"}, about=about)
-    child.log(config.iterations, {f"slope/{norm}": fits[-1].value for norm, fits in slopes.items()})
+    child.table("slopes", pd.concat(frames), units={"T": "iterations"}, about=about)
+    _log_exponents(child, config.iterations, {f"slope/{norm}": fit.value[-1] for norm, fit in slopes.items()})
     child.log(config.iterations, {"lip/L_times_paper": float(depths[-1] * paper[-1, -1])})
     _model(config, child, descent.nets[-1], s, descent.X)
 
@@ -167,13 +173,13 @@ def convergence(config: ResnetConvergence, run: Run) -> None:
     depths = (*config.depths, config.reference)
     descent = _descent(config, run, depths)
     compared = {align: [network.pairs(align, L, config.reference) for L in config.depths] for align in ALIGNMENTS}
-    seeds, iters = len(config.seeds), config.iterations
+    seeds, iterations = len(config.seeds), config.iterations
     history = {
-        "loss": np.full((seeds, len(depths), iters), np.nan),
-        **{align: np.full((seeds, iters, len(config.depths), 3), np.nan) for align in ALIGNMENTS},
+        "loss": np.full((seeds, len(depths), iterations), np.nan),
+        **{align: np.full((seeds, iterations, len(config.depths), 3), np.nan) for align in ALIGNMENTS},
     }
     state = _state(descent, history)
-    for iteration in loop(run, iters, state, every=config.checkpoint_every, healthy=descent.healthy):
+    for iteration in loop(run, iterations, state, every=config.checkpoint_every, healthy=descent.healthy):
         t = iteration - 1
         for align, indices in compared.items():
             for i, (net, (own, other)) in enumerate(zip(descent.nets[:-1], indices, strict=True)):
@@ -181,7 +187,7 @@ def convergence(config: ResnetConvergence, run: Run) -> None:
                 history[align][:, t, i] = found
         loss, _ = descent.step()
         history["loss"][:, :, t] = loss.T
-        if _due(iteration, iters):
+        if _due(iteration, iterations):
             for s, child in enumerate(run.children()):
                 values = {f"train/loss_L{L}": loss[i, s] for i, L in enumerate(depths)}
                 for i, L in enumerate(config.depths):
@@ -204,25 +210,18 @@ def _report_convergence(
             norm = ("L2(ds) norm of V's distance", "L2(ds) norm of W's distance", "sup over s of |dV|_F + |dW|_F")
             about = f"{norm[column]} to the reference; {words[align]}"
             child.array(name + ending, found[..., column], axes=("t", "L"), about=about, exact=True)
-    rows = []
+    frames, last = [], {}
     for column, name in enumerate(QUANTITIES):
         late = history["left"][s, config.drop :, :, column].T
         for regressor, reference in (("1/L", None), ("1/L - 1/Lref", config.reference)):
-            fits = rates.by_time(depths, late, reference)
-            rows += [
-                {
-                    "quantity": name,
-                    "regressor": regressor,
-                    "iteration": t,
-                    "exponent": f.value,
-                    "low": f.low,
-                    "high": f.high,
-                }
-                for t, f in enumerate(fits, config.drop)
-            ]
-            child.log(config.iterations, {f"slope/{name}{'' if reference else '_naive'}": fits[-1].value})
+            fit = rates.asymptotic(depths, late, reference)
+            columns = {"iteration": range(config.drop, config.iterations), "exponent": fit.value}
+            frame = pd.DataFrame({**columns, "low": fit.low, "high": fit.high})
+            frames.append(frame.assign(quantity=name, regressor=regressor))
+            last[f"slope/{name}{'' if reference else '_naive'}"] = fit.value[-1]
     about = "exponent of L in dV, dW and sup, and its 95 % interval; depths from 16 where there are three"
-    child.table("slopes", pd.DataFrame(rows), about=about)
+    child.table("slopes", pd.concat(frames), about=about)
+    _log_exponents(child, config.iterations, last)
     _model(config, child, descent.nets[-2], s, descent.X)
 
 
@@ -236,7 +235,7 @@ def long_time(config: ResnetLongTime, run: Run) -> None:
     descent = _descent(config, run, [config.depth], spare=True)
     (net,) = descent.nets
     seeds, e = len(config.seeds), config.entries
-    records = -(-config.iterations // config.record_every)
+    records = config.records
     history = {
         "loss": np.full((seeds, config.iterations), np.nan),
         "V": np.full((seeds, records, config.depth, e, e), np.nan),

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Slope:
-    """Least-squares slope with its 95 % confidence interval (Student's t over the points)."""
+    """Least-squares slopes with their 95 % confidence intervals (Student's t over the points); numbers, or an array
+    with one for each time."""
 
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+    value: Any
+    low: Any
+    high: Any
 
 
 def power(x: np.ndarray, y: np.ndarray) -> Slope:
-    """The exponent p of y ~ x^p. NaN where a value is not positive and finite; two points have no interval (NaN)."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    if len(x) < 2 or not all(((z > 0) & np.isfinite(z)).all() for z in (x, y)):
-        return Slope(np.nan, np.nan, np.nan)
+    """The exponent p of y ~ x^p, y (points,) or (points, time). NaN where a value is not positive and finite, or where
+    there is but one point; two points have no interval (NaN)."""
     from scipy import stats
 
-    fit = stats.linregress(np.log(x), np.log(y))
+    x, y = np.asarray(x, float), np.asarray(y, float)
     freedom = len(x) - 2
-    half = float(stats.t.ppf(0.975, freedom) * fit.stderr) if freedom else np.nan
-    return Slope(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half)
+    with np.errstate(all="ignore"):  # what has no logarithm is NaN in the end
+        u, v = np.log(x), np.log(y)
+        u, v = u - u.mean(), v - v.mean(axis=0)
+        value = u @ v / (u @ u)
+        rest = np.square(v - np.multiply.outer(u, value)).sum(axis=0)
+        error = np.sqrt(rest / freedom / (u @ u)) if freedom > 0 else np.full_like(value, np.nan)
+        half = stats.t.ppf(0.975, max(freedom, 1)) * error
+    return Slope(value, value - half, value + half)
 
 
 def against_depth(depths: np.ndarray, y: np.ndarray) -> Slope:
@@ -44,13 +47,13 @@ def against_reference(depths: np.ndarray, y: np.ndarray, reference: int) -> Slop
     return Slope(-slope.value, -slope.high, -slope.low)
 
 
-def by_time(depths: np.ndarray, y: np.ndarray, reference: int | None = None) -> list[Slope]:
-    """The exponent of L at each time, y (L, time): over depths from 16, where the law is asymptotic, if there are three
-    of them, else over all. With `reference`, the depth of the net that stands for the limit, as `against_reference`."""
+def asymptotic(depths: np.ndarray, y: np.ndarray, reference: int | None = None) -> Slope:
+    """The exponent of L, y (L,) or (L, time): over depths from 16, where the law is asymptotic, if there are three of
+    them, else over all. With `reference`, the depth of the net that stands for the limit, as `against_reference`."""
     chosen = depths >= 16 if (depths >= 16).sum() >= 3 else depths >= 2
     if reference is None:
-        return [against_depth(depths[chosen], column[chosen]) for column in y.T]
-    return [against_reference(depths[chosen], column[chosen], reference) for column in y.T]
+        return against_depth(depths[chosen], y[chosen])
+    return against_reference(depths[chosen], y[chosen], reference)
 
 
 def crossings(loss: np.ndarray, levels: tuple[float, ...]) -> list[int | None]:

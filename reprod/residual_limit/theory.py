@@ -59,11 +59,11 @@ def first_step(seed: int, n: int, d: int, m: int, rate: float = 0.01) -> list[Ch
     ]
 
 
-def loss_converges(seed: int, n: int, d: int, m: int, iters: int = 50) -> list[Check]:
+def loss_converges(seed: int, n: int, d: int, m: int, iterations: int = 50) -> list[Check]:
     """|loss^L - loss^{2L}| halves when L doubles."""
     X, Y, nets = network.initial([seed], (32, 64, 128, 256), n=n, d=d, m=m)
     descent = Descent(Law(), X, Y, nets)
-    for _ in range(iters):
+    for _ in range(iterations):
         loss, _ = descent.step()
     gaps = np.abs(np.diff(loss[:, 0]))
     return [
@@ -71,12 +71,12 @@ def loss_converges(seed: int, n: int, d: int, m: int, iters: int = 50) -> list[C
     ]
 
 
-def control(seed: int, n: int, d: int, m: int, iters: int = 20) -> list[Check]:
+def control(seed: int, n: int, d: int, m: int, iterations: int = 20) -> list[Check]:
     """Independent W: neighbours are |dW|_F = sqrt(2 d m) apart at every depth, there is no 1/L law."""
     depths = (16, 64, 256)
     X, Y, nets = network.initial([seed], depths, n=n, d=d, m=m, init="iid")
     descent = Descent(Law(), X, Y, nets)
-    for _ in range(iters):
+    for _ in range(iterations):
         descent.step()
     mean = [float((net.W[0, 1:] - net.W[0, :-1]).norm(dim=(1, 2)).mean()) for net in nets]
     slope = rates.against_depth(np.array(depths), np.array([network.increments(net)[0, 2] for net in nets])).value
@@ -96,13 +96,13 @@ def process_increments(seed: int, lengthscale: float, depth: int = 256, entries:
     return [Check("gp_increment", "rms increment of an entry", found, expected, 0.1 * expected)]
 
 
-def scalar_linear(depth: int = 16, rate: float = 1e-3, iters: int = 2000, w: float = 0.7) -> list[Check]:
+def scalar_linear(depth: int = 16, rate: float = 1e-3, iterations: int = 2000, w: float = 0.7) -> list[Check]:
     """d = m = n = 1, identity: weights stay tied (but for rounding), F = x (1 + w v / L)^L, w^2 - v^2 is conserved."""
     X, Y = torch.ones(1, 1, 1, dtype=torch.float64), torch.full((1, 1, 1), 2.0, dtype=torch.float64)
     net = Weights(torch.zeros(1, depth, 1, 1, dtype=torch.float64), torch.full((1, depth, 1, 1), w).double())
     law = Law("identity", rate=rate)
     descent = Descent(law, X, Y, [net])
-    for _ in range(iters):
+    for _ in range(iterations):
         descent.step()
     v, u = net.V.flatten(), net.W.flatten()
     F = float(network.forward(law, X, net)[-1])
@@ -118,7 +118,7 @@ def scalar_linear(depth: int = 16, rate: float = 1e-3, iters: int = 2000, w: flo
 # -- ReLU counter-example ---------------------------------------------------------------------------------------------
 
 
-def counterexample(L: int, C: float, rate: float = 0.005, iters: int = 4000) -> tuple[np.ndarray, list[Check]]:
+def counterexample(L: int, C: float, rate: float = 0.005, iterations: int = 4000) -> tuple[np.ndarray, list[Check]]:
     """h <- h + relu(w_k h)/(2L), k = 1 ... 2L, w_k(0) = (-1)^k/(2L), one sample (1, C), loss (h - C)^2.
 
     Layers with w_k < 0 have no gradient and never move; the others tend to w* = 2L (C^(1/L) - 1) >= 2 log C: neighbours
@@ -128,12 +128,12 @@ def counterexample(L: int, C: float, rate: float = 0.005, iters: int = 4000) -> 
     w = (-1.0) ** k / (2 * L)
     start = w.copy()
     records = [w.copy()]
-    for iteration in range(1, iters + 1):
+    for iteration in range(1, iterations + 1):
         factor = 1 + np.maximum(w, 0) / (2 * L)
         h = factor.prod()  # x = 1 and all states are positive
         gradient = 2 * (h - C) * h / factor * (w > 0) / (2 * L)
         w = w - rate * (2 * L) * gradient
-        if iteration % (iters // 100) == 0:
+        if iteration % (iterations // 100) == 0:
             records.append(w.copy())
     limit = 2 * L * (C ** (1 / L) - 1)
     odd, even = w[0::2], w[1::2]

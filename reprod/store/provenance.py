@@ -31,7 +31,7 @@ def provenance(config: Config) -> dict[str, str]:
         "reprod.git_dirty": project.UNKNOWN if dirty is None else spell(dirty),
         "reprod.lock": project.lock_digest(),
         "reprod.device": "cpu" if not _cuda(config.device) else project.UNKNOWN,  # known when it has run
-        "reprod.cpu": _cpu(),
+        "reprod.cpu": cpu(),
         "reprod.threads": str(_threads()),
         "reprod.python": platform.python_version(),
         "reprod.packages": json.dumps(_packages()),
@@ -86,7 +86,7 @@ def device_name(text: str) -> str:
     return torch.cuda.get_device_name(torch.device(text))
 
 
-def _cpu() -> str:
+def cpu() -> str:
     return f"{_cpu_name() or platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 

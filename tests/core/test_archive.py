@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,15 @@ class Walks:
 WALKS = Figure("toys.walks", "toys", "this test", ("toy",), "Where walks end.", Walks())
 
 
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(project, "git_state", lambda: (COMMIT, False))
+    monkeypatch.setattr(project, "untracked_sources", list)  # these tests themselves, while they are being written
+
+
 @pytest.fixture
 def made(toy, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store with the figure's runs, made at a known and clean commit."""
-    monkeypatch.setattr(project, "git_state", lambda: (COMMIT, False))
+    clean(monkeypatch)
     assert launch.execute(at_scale(Toy, "smoke", seeds=(0, 1))) == 0
     return Store()
 
@@ -100,7 +106,8 @@ def content(database: str) -> dict[str, list]:
     "values",
     [
         np.array([1.5, np.nan, -0.0, np.inf, 5e-324]), np.arange(1000, dtype=np.int64) ** 3,
-        np.zeros((0, 3), np.float32), np.array(7), np.array(["word", "worte"]), np.frombuffer(b"\x01\x00\x00\x00\x00\x00\xf8\x7f" * 9, "<f8"),
+        np.zeros((0, 3), np.float32), np.array(7), np.array(["word", "worte"]),
+        np.frombuffer(b"\x01\x00\x00\x00\x00\x00\xf8\x7f" * 9, "<f8"),
         np.linspace(0, 1, 77, dtype=np.float32), np.ones((3, 5), bool), np.zeros(4, format.POINT),
     ],
     ids=lambda v: str(v.dtype)[:12] + str(v.shape),
@@ -166,6 +173,13 @@ def test_what_a_figure_reads_is_whole_and_what_nobody_reads_is_left_out(made, fo
     assert left["size"] == 400 and left["sha256"] == format.digest_of(b"long" * 100)
     with pytest.raises(BadInput, match=r"left out of the archive for its size; `reprod run toy .*seeds=1"):
         record.path("trace.txt")
+
+
+def test_the_list_for_a_program(archive: Path, folder: Path, made: Store):
+    (one,) = json.loads(json.dumps(archiving.as_data(ArchiveStore(folder), "toys")))
+    assert one["sha256"] == Archive(archive).sha256
+    assert set(one["runs"]) == {record.id for record in made.search()}
+    assert [(figure["figure"], figure["scale"]) for figure in one["figures"]] == [("toys.walks", "smoke")]
 
 
 @pytest.mark.parametrize(("commit", "dirty", "says"), [
@@ -398,7 +412,7 @@ def test_an_archive_from_elsewhere_is_checked(archive: Path, tmp_path: Path, toy
 
 
 def test_a_diverged_seed_is_archived_with_its_reason(toy, monkeypatch, folder):
-    monkeypatch.setattr(project, "git_state", lambda: (COMMIT, False))
+    clean(monkeypatch)
     config = resolve(Toy, {"scale": "smoke", "seeds": "0,1", "diverge_seed": "1"})
     assert launch.execute(config) == 1
     diverging = Figure("toys.walks", "toys", "this test", ("toy",), "Where walks end.", Walks())
@@ -429,16 +443,16 @@ def test_a_small_difference_on_another_processor_is_named(archive: Path, monkeyp
     import tests.core.toy
     from reprod.jobs import replay
 
-    monkeypatch.setattr("reprod.store.provenance._cpu", lambda: "another processor")
+    monkeypatch.setattr("reprod.store.provenance.cpu", lambda: "another processor")
     store, walk = ArchiveStore(), tests.core.toy.walk
 
-    def rounded(config, run):
+    def rounded(factor, config, run):
         walk(config, run)
         for child in run.children():
             child.arrays["path"].values[-1] *= 1 + factor
 
-    monkeypatch.setattr("tests.core.toy.walk", rounded)
     for factor, verdict in ((1e-7, replay.NEAR), (1e-2, replay.DIFFERENT)):
+        monkeypatch.setattr("tests.core.toy.walk", partial(rounded, factor))
         (outcome,) = replay.check(replay.units(store, ["toys"]), store)
         assert outcome.verdict == verdict and "array path" in outcome.about
 

@@ -29,7 +29,9 @@ def built(paper: str, smoke_store: Store, tmp_path_factory: pytest.TempPathFacto
     if paper not in SITES:
         folder = tmp_path_factory.mktemp("report") / "site"
         with pytest.MonkeyPatch.context() as quick:  # sixty panels take as long as all other figures
-            quick.setattr(report, "figures", lambda paper: [f for f in figures(paper) if f.id != "resnet_fig2_entries"])
+            quick.setattr(
+                report, "figures", lambda paper: [f for f in figures(paper) if f.id != "residual_limit.fig2_entries"]
+            )
             (page,) = report.build(smoke_store, folder, paper=paper)
         SITES[paper] = folder, page
     return SITES[paper]
@@ -85,7 +87,7 @@ def test_every_figure_and_claim_is_there(built: tuple[Path, report.Paper], paper
         (folder / name).read_text() for name in (f"{paper}.html", "claims.html", f"{paper}-runs.html")
     )
     assert [shown.figure.id for shown in page.rebuilt] == [
-        each.id for each in figures(paper) if each.id != "resnet_fig2_entries"
+        each.id for each in figures(paper) if each.id != "residual_limit.fig2_entries"
     ]
     for shown in page.shown:
         name = shown.figure.id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -103,7 +104,12 @@ def test_a_simulation_reads_the_training_of_the_store(store_uri, trained):
         launch.execute(resolve(LeOdeSimulation, {"scale": "smoke", "training_run": found.id}))
     named = resolve(LeOdeSimulation, {"scale": "smoke", "training_run": training.id, "seeds": "4"})
     assert launch.execute(named) == 0
-    assert store.Store().find(named).tags["reprod.upstream"] == f"run {training.id}"
+    made = store.Store().find(named)
+    assert made.tags["reprod.upstream"] == f"run {training.id}"
+    from reprod.jobs import housekeeping
+
+    deviations, _ = housekeeping.verify(store.Store(), made.id)  # looks the named run up again
+    assert deviations and all(deviation.equal for deviation in deviations)
 
 
 def test_separation_at_smoke_scale_shows_the_transition():
@@ -135,7 +141,19 @@ def test_configuration_needs_no_torch():
         (CifarDynamics, {"classes": "1"}, "classes=1: must be at least 2"),
         (LeOdeSimulation, {"window": "20"}, "window is odd"),
         (LeOdeSimulation, {"estimator": "M"}, "is not one of I, L, modes"),
+        (LeOdeSimulation, {"window": "10001"}, "window=10001: the training has 10000 iterations only"),
+        (LeOdeSimulation, {"baseline": "30001", "dataset": "cifar10"}, "the training has 30000 iterations only"),
+        (LeOdeSimulation, {"noise_scale": "inf"}, "must be at most"),
         (LeSdeSeparation, {"exponents": "0.5,0"}, "must be greater than 0"),
+        (LeSdeSeparation, {"exponents": "none"}, "at least one"),
+        (LeSdeSeparation, {"exponents": "0.5,0.6,0.5"}, "give each exponent once"),
+        (LeSdeSeparation, {"alpha": "inf"}, "beyond double precision"),
+        (LeSdeSeparation, {"alpha": "-inf"}, "beyond double precision"),
+        (LeSdeSeparation, {"beta": "200", "exponents": "1"}, "beyond double precision"),
+        (LeSdeSeparation, {"sigma": "1e-320"}, "sigma=1e-320: must be at least"),
+        (LeSdeSeparation, {"gap": "inf"}, "must be at most"),
+        (GeomnistDynamics, {"learning_rate": "1e-320"}, "float32 cannot hold that"),
+        (GeomnistDynamics, {"learning_rate": "inf", "dtype": "float64"}, "float64 cannot hold that"),
     ],
 )
 def test_mistakes_are_named(cls, values, words):
@@ -177,3 +195,51 @@ def test_validation_images_beyond_the_set_are_no_other_run():
 def test_levels_are_the_published_ones():
     assert len(LEVELS) == 10 and LEVELS[0] == 0 and LEVELS[7] == 2 / 3
     assert len({at_scale(GeomnistDynamics, "paper", corruption=p).digest() for p in LEVELS}) == 10
+
+
+@pytest.mark.parametrize("cls", [GeomnistDynamics, CifarDynamics, LeOdeSimulation, LeSdeSeparation])
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "tpu"])
+def test_no_other_device_than_the_processor(cls, device):
+    """`device=cuda` computed on the processor once, and was tagged with the GPU's name."""
+    config = at_scale(cls, "smoke", device=device)
+    with pytest.raises(BadInput, match=f"device={device}: {cls.experiment} computes on the processor"):
+        config.prepare()
+    assert config.digest() == at_scale(cls, "smoke").digest()
+    at_scale(cls, "smoke", device="cpu").prepare()
+
+
+@pytest.mark.parametrize("settings", [{"networks": 10**8}, {"iterations": 10**12}])
+def test_more_than_fits_into_memory_is_refused(settings):
+    with pytest.raises(BadInput, match=r"take [\d.e+]+ GB, this machine has"):
+        at_scale(GeomnistDynamics, "smoke", **settings).prepare()
+
+
+@pytest.mark.parametrize("settings", [{"networks": 1}, {"networks": 2}, {"iterations": 1}, {"iterations": 2}])
+def test_estimates_that_cannot_be_made_are_said_and_not_logged(settings, capsys):
+    """They were NaN, in silence."""
+    run = Run(at_scale(GeomnistDynamics, "smoke", **settings))
+    experiment.train(run.config, run)
+    assert all(math.isfinite(value) for points in run.metrics.values() for _, value in points)
+    assert run.notes["estimates"].startswith("no estimate/") and "estimate/tail_alpha" not in run.metrics
+    assert f"reprod: {run.notes['estimates']}" in capsys.readouterr().err
+    assert "val/loss" in run.metrics and "train/loss" in run.metrics
+
+
+def test_a_usual_training_has_all_estimates(trained):
+    assert "estimates" not in trained.notes
+    assert {"estimate/A", "estimate/B", "estimate/tail_alpha", "estimate/tail_beta"} <= trained.metrics.keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "means", "words"),
+    [
+        ({"estimator": "L"}, np.ones((50, 4, 4)), "3 classes, the training has 4: use estimator=modes"),
+        ({"window": 201}, np.ones((50, 3, 3)), "window=201: the training has 50 iterations only"),
+        ({}, np.full((50, 3, 3), np.nan), "too few networks"),
+    ],
+)
+def test_a_training_that_cannot_be_imitated(settings, means, words):
+    config = at_scale(LeOdeSimulation, "smoke", training_run="other", **settings)
+    run = Run(config, lookup=lambda wanted: Upstream(wanted, {"class_means": means}.__getitem__, dict, "a test"))
+    with pytest.raises(BadInput, match=words):
+        experiment.simulate(config, run)

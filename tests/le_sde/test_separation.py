@@ -72,3 +72,21 @@ def test_a_grand_mean_beyond_double_precision_hides_no_gap():
     assert np.isfinite(found.features).all()
     np.testing.assert_allclose(found.ratio[:, -1], found.ratio[:, 0], rtol=1e-2)
     assert all(separation.separable(features) for features in found.features)
+
+
+@pytest.mark.parametrize("near", [1 - 1e-9, 1 + 1e-12, 1 + 3e-16])
+def test_exponents_near_one_are_as_smooth_as_any(near):
+    """t^(1-r)/(1-r) loses all digits there."""
+    at_one, close = (trace("I", r, iterations=300, sigma=1e-9) for r in (1.0, near))
+    np.testing.assert_allclose(close.ratio, at_one.ratio, rtol=1e-6)
+
+
+def test_an_unsolved_linear_programme_is_no_verdict(monkeypatch):
+    from types import SimpleNamespace
+
+    import scipy.optimize
+
+    failed = SimpleNamespace(status=4, message="numerical difficulties")
+    monkeypatch.setattr(scipy.optimize, "linprog", lambda *a, **k: failed)
+    with pytest.raises(ArithmeticError, match="classes 0 and 1 was not solved: numerical"):
+        separation.separable(stream(0, "points").standard_normal((2, 10, 2)))

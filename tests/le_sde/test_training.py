@@ -168,6 +168,24 @@ def test_a_resumed_run_has_the_same_bits(every):
     assert steps == dict(whole.metrics["val/loss"])
 
 
+def test_checkpoints_between_evaluations_hold_what_was_trained():
+    """An evaluation that is far away must not let a killed training start anew."""
+    config = at_scale(GeomnistDynamics, "smoke", eval_every=1000, checkpoint_every=40, networks=3, iterations=100)
+    whole = Keeper(config)
+    experiment.train(config, whole)
+    stopped = Keeper(config, stop=80)
+    with pytest.raises(Stopped):
+        experiment.train(config, stopped)
+    iteration, state = stopped.saved
+    assert iteration == 80 and state["progress"]["done"] == 80
+    assert state["logits"][:, :80].abs().min() > 0 and not state["logits"][:, 80:].any()
+    resumed = Keeper(config, saved=stopped.saved)
+    experiment.train(config, resumed)
+    for name, array in whole.arrays.items():
+        np.testing.assert_array_equal(resumed.arrays[name].values, array.values)
+    assert resumed.metrics["train/loss"] == whole.metrics["train/loss"]
+
+
 def test_arrays_of_a_run():
     config = at_scale(CifarDynamics, "smoke", classes=4, networks=3, iterations=120)
     run = Run(config)

@@ -7,6 +7,7 @@ import pytest
 
 from reprod.config import at_scale, resolve
 from reprod.errors import BadInput, Interrupted
+from reprod.jobs.launch import ineffective
 from reprod.morse_graph import config as c
 from reprod.morse_graph import dynamics, ensemble, maps, morse
 from reprod.morse_graph.architectures import ARCHITECTURES
@@ -226,12 +227,20 @@ def test_known_maps_need_no_training(name):
         ({"permutations": "1000000000"}, "at most 99999"),
         ({"n_train": "20000"}, "at most 12665"),
         ({"networks": "1"}, "at least 2"),
+        ({"training_run": "a", "seeds": "0-2,1"}, "each seed once"),
         ({"nets": "5", "networks": "5"}, "given twice"),
     ],
 )
 def test_mistakes_are_named(values, sentence):
     with pytest.raises(BadInput, match=sentence):
         resolve(MorseGraph, values)
+
+
+def test_a_seed_beyond_64_bits_is_refused():
+    with pytest.raises(BadInput, match="less than 2"):
+        resolve(IrisTraining, {"seeds": str(2**63)})
+    with pytest.raises(BadInput, match="less than 2"):
+        resolve(MorseGraph, {"seeds": str(2**63)}).upstream()
 
 
 def test_identity_ignores_what_has_no_effect():
@@ -243,6 +252,14 @@ def test_identity_ignores_what_has_no_effect():
     assert base.training().digest() == at_scale(IrisTraining, "paper", epochs=450).digest()
     pruned = at_scale(MorseGraph, "paper", map="leslie", prune=True)
     assert pruned.digest() == at_scale(MorseGraph, "paper", map="leslie", prune=True, conley=False).digest()
+
+
+def test_what_has_no_effect_is_said():
+    typed = {"shuffle": "3", "images": "7", "scale": "smoke"}
+    assert ineffective(resolve(MorseGraph, typed), typed) == {"shuffle", "n_train"}
+    assert not ineffective(resolve(MorseGraph, {"shuffle": "3", "pairing": "shuffled"}), ["shuffle", "pairing"])
+    pruned = {"prune": "true", "conley": "false", "map": "leslie", "pair": "smallest"}
+    assert ineffective(resolve(MorseGraph, pruned), pruned) == {"conley", "pair"}
 
 
 def test_earlier_spellings_are_understood():

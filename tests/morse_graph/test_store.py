@@ -1,9 +1,11 @@
 """A Morse graph finds its training in the store, by parameters or by run id."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
+from reprod.analysis.morse_graph.picture import Picture, draw_graph, draw_retraction
 from reprod.config import at_scale
 from reprod.errors import BadInput
 from reprod.jobs.launch import execute
@@ -47,6 +49,21 @@ def test_a_training_in_memory_and_one_of_the_store_give_one_graph(store):
         np.testing.assert_array_equal(found.array(name), array.values, err_msg=name)
     for name, table in alone.tables.items():
         pd.testing.assert_frame_equal(found.table(name), table.frame, check_dtype=False)
+
+
+def test_a_graph_without_nodes_is_kept_and_drawn(store):
+    """Images without padding under a surrogate that pushes every cell away: all paths leave the box."""
+    config = at_scale(MorseGraph, "smoke", networks=10, epochs=60, subdivisions=8, prior="identity", padding=False)
+    assert execute(config) == 0
+    picture = Picture(store.find(config))
+    assert (picture.m, picture.main, picture.arrows, picture.index, picture.share) == (0, None, [], "", 0.0)
+    assert picture.summary() == "0 nodes, attractor 0 cells, tile 0.0 %"
+    assert not picture.record.table("networks")["inside"].any()
+    fig, axes = plt.subplots(1, 2)
+    draw_graph(axes[0], picture)
+    draw_retraction(axes[1], picture, deviation=True)
+    fig.canvas.draw()
+    plt.close(fig)
 
 
 def test_a_run_that_holds_no_training_is_refused(store):

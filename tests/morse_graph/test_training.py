@@ -175,6 +175,12 @@ def test_predictions_equal_the_module(name):
         assert float(loss[r]) == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_a_batch_larger_than_the_data_is_all_of_them():
+    x, y = samples("iris_L1")
+    whole, larger = (training.build(ARCHITECTURES["iris_L1"], x, y, batch_size=b) for b in (len(y), 10**30))
+    assert torch.equal(*(e.update(e.init(numbered(0)), 3).weights for e in (whole, larger)))
+
+
 def test_inputs_of_the_wrong_shape_are_refused():
     x, y = samples("iris_L1")
     with pytest.raises(ValueError, match=r"iris_L1 reads inputs of shape \(23, 2\)"):

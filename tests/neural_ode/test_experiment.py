@@ -38,11 +38,17 @@ def test_the_arrays_of_one_run():
         "classifier": (2, 3),
     }  # fmt: skip
     assert {name: table.frame.shape for name, table in run.tables.items()} == {
-        "tests": (1 + 3 * 5 + 2, 6), "euler_curve": (5, 2),
+        "tests": (1 + 3 * 5 + 2, 7), "euler_curve": (5, 2),
     }  # fmt: skip
     assert [set(values(run, f"nfe/{kind}")) for kind in experiment.NFE] == [{4}, {0}, {4}]
     assert (values(run, "step_size") == 0.25).all()
     assert [data["split"] for data in run.datasets] == ["train", "test"]
+
+
+def test_no_metric_has_two_values_at_a_step():
+    for points in trained(step_size=0.25).metrics.values():
+        steps = [step for step, _ in points]
+        assert len(steps) == len(set(steps))
 
 
 def test_the_training_solver_at_factor_one_is_the_final_accuracy():
@@ -193,3 +199,82 @@ def test_images_of_one_channel_or_three_have_their_network():
         examples = experiment.Examples(x, torch.zeros(4), x, torch.zeros(4), 10)
         model = experiment.build(at_scale(CifarOde, "smoke"), examples, 0, torch.device("cpu"))
         assert model.arguments["shape"] == (channels, size, size)
+
+
+# -- what a user may do -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("iterations", [40, 50])
+def test_the_test_accuracy_of_an_iteration_is_one_value(iterations):
+    run = trained(step_size=0.5, iterations=iterations)  # evaluated every 20
+    steps = [step for step, _ in run.metrics["test/accuracy"]]
+    assert steps == [20, *([40] if iterations == 50 else []), iterations]
+    assert run.metrics["test/accuracy"][-1][1] == run.tables["tests"].frame.accuracy[0]  # after the last update
+    assert [step for step, _ in run.metrics["train/loss"]] == steps
+
+
+def test_the_last_logged_point_is_the_mean_since_the_one_before():
+    run = trained(step_size=0.5, iterations=50)
+    for (_, logged), (first, last) in zip(run.metrics["train/loss"], ((0, 20), (20, 40), (40, 50)), strict=True):
+        assert logged == pytest.approx(values(run, "loss")[first:last].mean())
+
+
+def test_fewer_iterations_than_between_two_evaluations_are_logged_all_the_same():
+    run = trained(step_size=0.5, iterations=3, eval_every=50)
+    assert run.metrics["train/loss"] == [(3, pytest.approx(values(run, "loss").mean()))]
+    assert values(run, "test_accuracy").shape == (0,)
+
+
+def test_the_device_that_ran_is_said():
+    run = trained(step_size=0.5, iterations=2, seeds=(0, 1))
+    assert [child.notes["device"] for child in (run, *run.children())] == ["cpu"] * 3
+
+
+def test_weights_near_zero_do_not_ask_for_ten_thousand_steps():
+    run = trained(adaptation="step", init="orthogonal", max_steps=50, iterations=10)
+    assert values(run, "step_size")[0] == 1 / 50
+    assert values(run, "nfe/forward")[0] == 50
+
+
+def test_a_tolerance_below_the_rounding_is_named_as_what_it_is():
+    with pytest.raises(Diverged) as error:
+        trained(solver="dopri5", tol=1e-14, iterations=2)
+    assert "left the finite numbers" not in str(error.value)
+    assert "dopri5 with tol=1e-14 gave up" in str(error.value)
+
+
+def test_solves_that_gave_up_are_told_from_wrong_answers():
+    run = trained(solver="dopri5", tol=1e-2, iterations=2, test_factors=(1.0, 1e-12))
+    tests = run.tables["tests"].frame
+    assert tests.gave_up.tolist() == [0, 0, 1]
+    assert tests.accuracy.iloc[-1] == 0
+    assert "dopri5 1e-14 in 100 % of the batches" in run.notes["gave_up"]
+
+
+@pytest.mark.parametrize("settings", [{"gamma": 1e308}, {"alpha": 1e300}])
+def test_a_fan_that_blows_up_diverges(settings):
+    run = Run(XorFan(**settings, log10_steps=(-2.5,)))
+    with pytest.raises(Diverged, match="left the finite numbers"):
+        experiment.fan(run.config, run)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 1}, {"batch_size": 2000}, {"step_size": 1.0}, {"step_size": 7.5}, {"curve_steps": 1},
+        {"n_trajectories": 1}, {"channels": 1}, {"adaptation": "step", "adapt_every": 1, "max_steps": 1},
+        {"adaptation": "step", "threshold": 0.0, "probe": 5000}, {"data_scale": 1e-30, "adaptation": "step"},
+        {"solver": "bosh3", "tol": 1.0}, {"network": "linear_odenet", "dataset": "three_minima", "solver": "midpoint"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_odd_settings_end_with_numbers(settings):
+    run = trained(**{"step_size": 0.5, "iterations": 10, **settings})
+    assert np.isfinite(values(run, "loss")).all()
+    assert all(np.isfinite(value) for name, points in run.metrics.items() for _, value in points), run.metrics
+
+
+@pytest.mark.parametrize("adaptation", ["none", "step"])
+def test_weights_that_leave_the_finite_numbers_diverge(adaptation):
+    with pytest.raises(Diverged, match="finite"):
+        trained(step_size=0.5, iterations=10, adaptation=adaptation, init="normal", init_scale=1e30)

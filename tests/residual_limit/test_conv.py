@@ -92,6 +92,29 @@ def test_smoothness_of_noise_and_of_a_slow_curve():
     assert equal["increment"] == 0 and np.isnan(equal["autocorrelation"])
 
 
+def test_autocorrelation_is_at_lag_one():
+    """Over the layers, of neighbours: +1 and -1 in turns are opposite at lag 1, and equal again at lag 2."""
+    k = torch.arange(200)
+    turns = (1.0 - 2 * (k % 2))[:, None].repeat(1, 5)
+    assert conv.smoothness(turns)["autocorrelation"] == pytest.approx(-1, abs=0.01)
+    pairs = (1.0 - 2 * ((k // 2) % 2))[:, None].repeat(1, 5)  # + + - - ...: 0 at lag 1, -1 at lag 2
+    assert conv.smoothness(pairs)["autocorrelation"] == pytest.approx(0, abs=0.01)
+    g, phi = torch.Generator().manual_seed(0), 0.6
+    x = torch.zeros(400, 400, dtype=torch.float64)
+    for t in range(1, 400):  # an autoregressive process: phi at lag 1, phi^2 at lag 2
+        x[t] = phi * x[t - 1] + torch.randn(400, generator=g, dtype=torch.float64)
+    assert conv.smoothness(x)["autocorrelation"] == pytest.approx(phi, abs=0.02)
+    shifted = conv.smoothness(x + 100)  # about the mean of each entry
+    assert shifted["autocorrelation"] == pytest.approx(phi, abs=0.02)
+
+
+def test_increment_and_ratio_of_a_walk():
+    c = torch.tensor([[3.0, 4.0], [3.0, 5.0], [6.0, 9.0]])  # steps of length 1 and 5
+    found = conv.smoothness(c)
+    assert found["increment"] == pytest.approx(3)
+    assert found["ratio"] == pytest.approx(3 / np.mean([5, 34**0.5, 117**0.5]))
+
+
 def test_learning_rates():
     rates = [cifar.cosine(0.04, e, 180) for e in range(180)]
     assert rates[0] == 0.04 and rates[90] == pytest.approx(0.02) and 0 < rates[-1] < 1e-5

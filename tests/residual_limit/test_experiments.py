@@ -10,11 +10,11 @@ import torch
 from pandas.testing import assert_frame_equal
 
 from reprod import papers
-from reprod.config import at_scale
+from reprod.config import at_scale, resolve
 from reprod.errors import BadInput, Diverged
 from reprod.papers import function
 from reprod.residual_limit import config as configs
-from reprod.residual_limit import gaussian
+from reprod.residual_limit import gaussian, theory
 from reprod.run import Run
 
 SMALL = {
@@ -33,7 +33,7 @@ ARRAYS = {
 }
 TABLES = {
     "resnet_lipschitz": {"slopes": ["norm", "T", "exponent", "low", "high"]},
-    "resnet_convergence": {"slopes": ["quantity", "regressor", "iteration", "exponent", "low", "high"]},
+    "resnet_convergence": {"slopes": ["iteration", "exponent", "low", "high", "quantity", "regressor"]},
     "resnet_long_time": {"crossings": ["level", "iteration"]},
     "cifar_resnet": {
         "epochs": ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"],
@@ -182,6 +182,13 @@ def test_divergence_of_one_seed_and_of_all():
         ("resnet_convergence", {"drop": 12}, "drop=12"),
         ("resnet_long_time", {"entries": 7}, "entries=7"),
         ("resnet_long_time", {"record_every": 61}, "record_every=61"),
+        ("resnet_long_time", {"record_every": 1, "iterations": 10**7}, "do not fit into memory"),
+        ("resnet_lipschitz", {"iterations": 4}, "iterations=4: must be at least 5"),
+        ("resnet_lipschitz", {"clip": np.inf}, "clip=inf"),
+        ("resnet_lipschitz", {"init": "gp", "lengthscale": 1e-9}, "lengthscale=1e-09"),
+        ("resnet_convergence", {"drop": 1}, "drop=1: must be at least 2"),
+        ("resnet_convergence", {"iterations": 2, "drop": 2}, "drop=2"),
+        ("cifar_resnet", {"batch_size": 128}, "batch_size=128: there are 96"),
         ("cifar_resnet", {"n_train": 60_000}, "n_train=60000"),
         ("cifar_resnet", {"init": "gp"}, "init=gp"),
     ],
@@ -189,6 +196,80 @@ def test_divergence_of_one_seed_and_of_all():
 def test_wrong_parameters(name, settings, word):
     with pytest.raises(BadInput, match=word):
         make(name, **settings)
+
+
+def test_theory_computes_on_the_processor():
+    with pytest.raises(BadInput, match="resnet_theory computes on the processor"):
+        configs.ResnetTheory(device="cuda")
+
+
+def test_the_shortest_run_has_an_exponent():
+    run = do("resnet_lipschitz", iterations=5)
+    assert np.isfinite([run.metrics[f"slope/{norm}"][-1][1] for norm in ("paper", "code")]).all()
+    run = do("resnet_convergence", iterations=3, drop=2)
+    found = run.tables["slopes"].frame
+    assert set(found.iteration) == {2} and np.isfinite(found[["exponent", "low", "high"]]).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"n_train": 1, "dim": 1, "width": 1, "activation": "identity"}, {"learning_rate": 1e-320}]
+)
+def test_layers_that_never_part_have_no_exponent_and_the_run_says_so(settings):
+    run = do("resnet_lipschitz", **settings)
+    metrics = {name: value for name, points in run.metrics.items() for _, value in points}
+    assert np.isfinite(list(metrics.values())).all()
+    assert "slope/paper" in run.notes.get("exponents", "") or "slope/paper" in metrics
+
+
+@pytest.mark.parametrize("name", ["resnet_lipschitz", "resnet_convergence", "resnet_long_time"])
+@pytest.mark.parametrize("rate", [1e308, np.inf])
+def test_a_step_that_is_too_long_diverges(name, rate):
+    with pytest.raises(Diverged):
+        do(name, learning_rate=rate)
+
+
+def test_what_the_convolutional_net_does_with_absurd_numbers():
+    with pytest.raises(Diverged):
+        do("cifar_resnet", learning_rate=1000, weight_decay=1000)
+    for name in ("learning_rate", "weight_decay"):
+        with pytest.raises(BadInput, match=f"{name}=inf: must be at most 1000"):
+            make("cifar_resnet", **{name: np.inf})
+
+
+@pytest.mark.parametrize("target", [1.01, 16.0])
+def test_the_counterexample_converges_for_every_target_that_is_allowed(target):
+    assert all(check.passed for check in theory.counterexample(64, target)[1])
+    with pytest.raises(BadInput, match="target=17"):
+        configs.ResnetTheory(target=17)
+
+
+def test_old_spellings_are_the_same_parameters():
+    old = {"n": "30", "d": "6", "m": "8", "lr": "0.02", "iters": "12", "sigma": "relu", "depths": "2,4,8"}
+    names = ("n_train", "dim", "width", "learning_rate", "iterations", "activation", "depths")
+    new = dict(zip(names, old.values(), strict=True))
+    assert resolve(configs.ResnetLipschitz, old) == resolve(configs.ResnetLipschitz, new)
+    old = {"planes": "4", "sigma": "relu", "bn": "false", "lr": "0.1", "wd": "0", "n_epochs": "3", "batch": "8"}
+    both = resolve(configs.CifarResnet, {**old, "subset": "100", "test_subset": "20"})
+    assert (both.channels, both.activation, both.batch_norm, both.learning_rate, both.weight_decay) == (
+        4, "relu", False, 0.1, 0,
+    )  # fmt: skip
+    assert (both.epochs, both.batch_size, both.n_train, both.n_test) == (3, 8, 100, 20)
+    with pytest.raises(BadInput, match="given twice"):
+        resolve(configs.CifarResnet, {"lr": "0.1", "learning_rate": "0.1"})
+
+
+def test_accuracies_are_fractions_and_weights_say_how_far_they_moved():
+    run = do("cifar_resnet")
+    epochs, smooth = run.tables["epochs"].frame, run.tables["smoothness"].frame
+    assert epochs[["train_accuracy", "test_accuracy"]].to_numpy().max() <= 1
+    assert run.metrics["test/accuracy"] == list(zip(epochs.epoch, epochs.test_accuracy, strict=True))
+    assert run.metrics["test/accuracy_max"] == [(2, epochs.test_accuracy.max())]
+    for i in (1, 2):
+        end, start = (run.arrays[f"conv{i}{ending}"].values for ending in ("", "_start"))
+        wanted = np.linalg.norm(end - start) / max(np.linalg.norm(end), np.linalg.norm(start))
+        found = smooth[(smooth.epoch == 2) & (smooth.convolution == i)].moved.item()
+        assert found == pytest.approx(wanted, rel=1e-5) and found > 0
+    assert (do("cifar_resnet", batch_norm=False).tables["smoothness"].frame.moved <= 2).all()  # one starts from 0
 
 
 def test_missing_images_are_named(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from reprod.residual_limit import network, rates, theory
 from reprod.residual_limit.network import Descent, Law, Weights
@@ -283,6 +284,38 @@ def test_slopes_of_exact_powers():
     corrected = rates.against_reference(L, 2 * (1 / L - 1 / 1024), 1024)
     assert corrected.value == pytest.approx(-1) and corrected.low <= corrected.value <= corrected.high
     assert rates.against_depth(L, 2 * (1 / L - 1 / 1024)).value < -1.02
+
+
+@pytest.mark.parametrize("points", [3, 4, 5, 7])
+def test_the_interval_of_a_slope_covers_the_truth_as_often_as_it_says(points):
+    """19 times of 20, for any number of points: with a normal quantile three points would cover it 70 % of the time."""
+    rng, L = np.random.default_rng(points), 2.0 ** np.arange(4, 4 + points)
+    y = np.exp(0.1 * rng.standard_normal((points, 20_000))) / L[:, None]
+    fit = rates.power(L, y)
+    assert ((fit.low < -1) & (fit.high > -1)).mean() == pytest.approx(0.95, abs=0.007)
+    one = stats.linregress(np.log(L), np.log(y[:, 0]))
+    half = stats.t.ppf(0.975, points - 2) * one.stderr
+    found = fit.value[0], fit.low[0], fit.high[0]
+    assert found == pytest.approx((one.slope, one.slope - half, one.slope + half), rel=1e-9)
+
+
+def test_slopes_without_a_number_say_so():
+    L = np.array([16, 32, 64])
+    two = rates.power(L[:2], 1.0 / L[:2])
+    assert two.value == pytest.approx(-1) and np.isnan([two.low, two.high]).all()
+    for value in (0.0, -1.0, np.nan, np.inf):
+        bad = rates.power(L, np.array([1.0, value, 0.25]))
+        assert np.isnan([bad.value, bad.low, bad.high]).all()
+    assert np.isnan(rates.power(L[:1], np.array([1.0])).value)
+
+
+def test_depths_from_16_count_where_there_are_three_of_them():
+    L = np.array([2, 16, 64, 256])
+    y = np.array([5.0, 1 / 16, 1 / 64, 1 / 256])
+    assert rates.asymptotic(L, y).value == pytest.approx(-1)
+    assert rates.asymptotic(L[:3], y[:3]).value < -1.2
+    gap = 1 / L - 1 / 1024
+    assert rates.asymptotic(L, np.column_stack([gap, 2 * gap]), 1024).value == pytest.approx([-1, -1])
 
 
 def test_crossings():

@@ -1,5 +1,5 @@
 """An archive as an RO-Crate of the Process Run Crate profile: software, and each run as an action with start, end,
-agent, parameters, inputs and outputs. Written by `rocrate`, with nothing in it that changes from one time to the next."""
+agent, parameters, inputs and outputs. Written by `rocrate`; nothing in it changes from one time to the next."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def describe(index: Mapping[str, Any], members: Mapping[str, tuple[str, int]]) -
     parts: dict[str, dict[str, Any]] = {}  # data entities
     facts: dict[str, dict[str, Any]] = {  # all others
         "https://spdx.org/licenses/MIT": {"@type": "CreativeWork", "name": "MIT License"},
+        "#reprod-authors": {"@type": "Organization", "name": "The reprod authors"},
         PROFILE: {"@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
     }
     actions = []
@@ -45,6 +46,7 @@ def describe(index: Mapping[str, Any], members: Mapping[str, tuple[str, int]]) -
         crate.add(DataEntity(crate, identifier, properties=properties))
     for identifier, properties in sorted(facts.items()):
         crate.add(ContextEntity(crate, identifier, properties=properties))
+    crate.root_dataset["author"] = crate.root_dataset["publisher"] = {"@id": "#reprod-authors"}
     crate.root_dataset["conformsTo"] = {"@id": PROFILE}
     crate.root_dataset["mentions"] = [{"@id": action} for action in sorted(actions)]
     return json.loads(json.dumps(crate.metadata.generate()))
@@ -58,12 +60,13 @@ def _action(
     drawn = tags.get("reprod.figure")
     software = f"#reprod-{tags.get('reprod.version', '')}-{tags.get('reprod.git_commit', '') or 'drawing'}"
     facts[software] = {
-        "@type": "SoftwareApplication", "name": "reprod", "softwareVersion": tags.get("reprod.version", "unknown"),
-        "version": tags.get("reprod.git_commit", "unknown"),
+        "@type": "SoftwareApplication", "name": "reprod",
+        "softwareVersion": f"{tags.get('reprod.version', '?')} at commit {tags.get('reprod.git_commit', 'unknown')}",
     }  # fmt: skip
     agent = f"#{quote(run['user'] or 'unknown')}"
     facts[agent] = {"@type": "Person", "name": run["user"] or "unknown"}
-    results = sorted({_file(name, file, members, parts) for name, file in run["files"].items() if "sha256" in file})
+    files = {**run["files"], **({"metrics.npy": run["history"]} if run["history"] else {})}
+    results = sorted({_file(name, file, members, parts) for name, file in files.items() if "sha256" in file})
     action = {
         "@type": "CreateAction",
         "name": f"Drawing of {drawn}" if drawn else run["name"] or run["id"],
@@ -72,7 +75,7 @@ def _action(
         "instrument": {"@id": software}, "agent": {"@id": agent},
         "object": [{"@id": each} for each in _inputs(run, facts)] or [{"@id": INDEX}],
         "result": [{"@id": each} for each in [*results, INDEX]],
-        "actionStatus": {"@id": f"http://schema.org/{'Completed' if run['status'] == 'FINISHED' else 'Failed'}ActionStatus"},
+        "actionStatus": f"http://schema.org/{'Completed' if run['status'] == 'FINISHED' else 'Failed'}ActionStatus",
     }  # fmt: skip
     if run["status"] != "FINISHED":
         action["error"] = tags.get("reprod.failure", "") or run["status"]

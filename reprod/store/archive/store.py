@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,11 @@ class ArchiveStore(Store):
     def papers(self) -> list[str]:
         return list(self._paths)
 
+    def machines(self, paper: str) -> dict[str, float]:
+        """By processor: `reprod.machine.calibration` there."""
+        archive = self.archive(paper)
+        return archive.index["machines"] if archive else {}
+
     @property
     def all(self) -> Iterator[Archive]:
         for paper in self._paths:
@@ -110,7 +116,8 @@ class ArchiveStore(Store):
             yield archive
 
     def get(self, run_id: str) -> Record:
-        for archive in self.all:
+        opened = list(self._opened.values())  # those first: opening another one takes a moment
+        for archive in chain(opened, (each for each in self.all if each not in opened)):
             if run_id in archive.runs:
                 return Record(self, Held(archive, archive.runs[run_id]))
         raise BadInput(f"the archive {self.where} has no run {run_id}")
@@ -120,7 +127,7 @@ class ArchiveStore(Store):
         names = held.run["history"]["metrics"] if held.run["history"] else []
         if metric not in names:
             return []
-        points = held.archive.history(held.run)
+        points = _history(held.archive, run_id)
         mine = points[points["metric"] == names.index(metric)]
         return list(zip(mine["step"].tolist(), mine["time"].tolist(), mine["value"].tolist(), strict=True))
 
@@ -171,6 +178,12 @@ class ArchiveStore(Store):
         for name in names:
             _unpacked(archive, run["files"][name], place / name)
         return place / path if path else place
+
+
+@lru_cache(maxsize=64)
+def _history(archive: Archive, run_id: str) -> Any:
+    """A run's metrics, unpacked once for all of them."""
+    return archive.history(archive.runs[run_id])
 
 
 def _unpacked(archive: Archive, file: Mapping[str, Any], path: Path) -> None:
