@@ -273,6 +273,32 @@ def test_restoring_again_changes_nothing(archive: Path, other: str):
     assert content(other) == before
 
 
+def test_a_server_chooses_ids_and_the_store_understands_the_old_ones(archive, made, other, monkeypatch):
+    from reprod.store.archive import restore as module
+
+    monkeypatch.setattr(module, "_database", lambda store: None)  # as if over HTTP
+    assert restore([Archive(archive)], other).renamed
+    there = Store(other)
+    for record in made.search():
+        back = there.get(record.id)
+        assert back.id != record.id and back.tags["reprod.archived_id"] == record.id
+        assert back.metrics == record.metrics and (back.start, back.end) == (record.start, record.end)
+        assert back.parent_id == (there.get(record.parent_id).id if record.parent_id else None)
+    assert plan.make(WALKS.runs("smoke"), there).jobs == []
+    again = restore([Archive(archive)], other)
+    assert (again.new, again.there) == (0, 3)
+
+
+def test_a_server_that_fails_half_way_is_cleared(archive, other, monkeypatch):
+    from reprod.store.archive import restore as module
+
+    monkeypatch.setattr(module, "_database", lambda store: None)
+    monkeypatch.setattr("mlflow.tracking.MlflowClient.log_artifacts", lambda *_: 1 / 0)
+    with pytest.raises(BadInput, match="nothing was restored"):
+        restore([Archive(archive)], other)
+    assert Store(other).search() == []
+
+
 def test_a_store_with_another_run_of_that_id_is_left_as_it_was(archive: Path, made: Store):
     record = next(r for r in made.search() if r.seed == 0)
     made.client.log_metric(record.id, "walk/position", 99.0, step=999)
