@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,8 +39,15 @@ def main() -> None:
         STAMP.write_text(" ".join(wanted))
     environment = {**os.environ, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
     if words:
-        sys.exit(subprocess.run(words, env=environment, check=False, executable=program(words[0])).returncode)
-    print(f"reprod is set up; to use it: source {BIN / 'activate'}")
+        status = subprocess.run(words, env=environment, check=False, executable=program(words[0])).returncode
+        if os.environ.get("VIRTUAL_ENV") != str(VENV):
+            print(f"(commands like `reprod ...` need {activate()} first, or `python3 bootstrap.py` before them)")
+        sys.exit(status)
+    print(f"reprod is set up; to use it: {activate()}")
+
+
+def activate() -> str:
+    return str(BIN / "activate") if os.name == "nt" else f"source {shlex.quote(str(BIN / 'activate'))}"
 
 
 def install(cpu: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -46,12 +47,17 @@ def add(
 def list_(
     paper: Annotated[str | None, typer.Option(help="this paper only")] = None,
     runs: Annotated[bool, typer.Option("--runs", help="every run, not only the figures")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there")] = False,
 ) -> int:
     """Say what the archive holds: figures, scales, commits, machines, times, sizes."""
-    from reprod.figures.archiving import listing
+    from reprod.figures.archiving import as_data, listing
     from reprod.store.archive.store import ArchiveStore, folder
 
-    for line in listing(ArchiveStore(folder()), paper, runs):
+    store = ArchiveStore(folder())
+    if as_json:
+        print(json.dumps(as_data(store, paper), indent=1))
+        return 0
+    for line in listing(store, paper, runs):
         print(line)
     return 0
 

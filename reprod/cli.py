@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from reprod import __version__, archive_cli, papers
-from reprod.config import SCALES, scale_known
+from reprod.config import SCALES, from_yaml, scale_known, to_yaml
 from reprod.errors import BadInput
+from reprod.project import writable
 
 app = typer.Typer(
     help="Re-run the experiments of five papers on the dynamics of deep learning; rebuild every figure from the store.",
@@ -121,6 +123,8 @@ def first(
         bool, typer.Option("--upgrade", help="let this MLflow change the tables of a store of an older one, for good")
     ] = False,
 ) -> int:
+    if upgrade:
+        os.environ["REPROD_UPGRADE"] = "1"
     if version:
         print(f"reprod {__version__}")
         raise typer.Exit
@@ -169,9 +173,6 @@ def print_json(value: Any) -> None:
 
 def given(experiment: str, file: Path | None, typed: dict[str, str]) -> dict[str, str]:
     """Parameters of a file, with those of the command line over them."""
-    from reprod import papers
-    from reprod.config import from_yaml
-
     aliases = papers.config_class(experiment).aliases
     over = {aliases.get(name, name) for name in typed}
     from_file = from_yaml(file, experiment) if file is not None else {}
@@ -244,8 +245,6 @@ def config(
     tracking_uri: Uri = None,
 ) -> int:
     """Show the parameters of a run as a YAML file that `reprod run --config` reads."""
-    from reprod.config import to_yaml
-    from reprod.project import writable
     from reprod.store import Store
 
     text = to_yaml(Store(tracking_uri).get(run_id).config)
@@ -270,7 +269,6 @@ def figures(
     """Rebuild figures from the runs in the store, or in the archive, and from nothing else."""
     from reprod.figures.figure import draw_all
     from reprod.figures.figure import figures as find
-    from reprod.project import writable
 
     store = reading(archive, tracking_uri)
     if archive and log:
@@ -301,9 +299,9 @@ def list_(as_json: Json = False, tracking_uri: Uri = None) -> int:
             index[name] = store.by_digest(name)
             records = [r for same in index[name].values() for r in same]
             counts = {s: sum(r.status == s for r in records) for s in ("FINISHED", "RUNNING", "FAILED", "KILLED")}
-            held = {status.lower(): count for status, count in counts.items() if count}
+            there = {status.lower(): count for status, count in counts.items() if count}
             about = (papers.config_class(name).__doc__ or "").strip().splitlines()[0]
-            experiments.append({"name": name, "about": about, "runs": held})
+            experiments.append({"name": name, "about": about, "runs": there})
         for each in find(paper.name):
             states = {}
             for scale in each.scales:
@@ -333,7 +331,6 @@ def load(
     tracking_uri: Uri = None,
 ) -> int:
     """Rebuild a run's trained model from its weights (no pickle), and show what it is."""
-    from reprod.project import writable
     from reprod.store import Store
 
     record = Store(tracking_uri).get(run_id)
@@ -584,8 +581,6 @@ def export(
     tracking_uri: Uri = None,
 ) -> int:
     """Copy runs and their artifacts into a store that opens after being moved to another machine."""
-    import shlex
-
     from reprod.store import Store
     from reprod.store import export as export_
     from reprod.store.connection import uri_of

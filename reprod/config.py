@@ -197,12 +197,6 @@ def from_spelled(cls: type[C], spelled: Mapping[str, str]) -> C:
     return resolve(cls, {"scale": "paper", **spelled})
 
 
-def scale_known(scale: str) -> None:
-    """Raise `BadInput` for a scale that there is not."""
-    if scale not in SCALES:
-        raise BadInput(f"--scale {scale}: expected one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
-
-
 def to_yaml(config: Config) -> str:
     """Every parameter, resolved, as a file that `reprod run --config FILE` reads."""
     import yaml
@@ -228,6 +222,12 @@ def from_yaml(path: Path, experiment: str) -> dict[str, str]:
     if nested := [name for name, value in found.items() if isinstance(value, dict)]:
         raise BadInput(f"--config {path}: {nested[0]} holds names of its own; expected a value or a list")
     return {name: spell(tuple(value) if isinstance(value, list) else value) for name, value in found.items()}
+
+
+def scale_known(scale: str) -> None:
+    """Raise `BadInput` for a scale that there is not."""
+    if scale not in SCALES:
+        raise BadInput(f"--scale {scale}: expected one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
 
 
 def spell(value: Any) -> str:

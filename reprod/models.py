@@ -43,7 +43,10 @@ def save_weights(module: torch.nn.Module, arguments: Mapping[str, Any], folder: 
 
 def load_weights(folder: Path) -> torch.nn.Module:
     """The model that `save_weights` wrote. Raises `BadInput` for a changed file or a class not of ours."""
-    spec = json.loads((folder / "spec.json").read_text())
+    try:
+        spec = json.loads((folder / "spec.json").read_text())
+    except ValueError as error:
+        raise BadInput(f"{folder.name}/spec.json is damaged ({error})") from None
     if hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest() != spec["sha256"]:
         raise BadInput(f"{folder.name}/state.pt is damaged: its sha256 is not the one in spec.json")
     module_name, _, name = spec["class"].partition(":")

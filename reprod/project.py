@@ -34,7 +34,7 @@ def root() -> Path | None:
 
 def _is_ours(folder: Path) -> bool:
     path = folder / "MLproject"
-    return path.is_file() and path.read_text().startswith("name: reprod")
+    return path.is_file() and path.read_bytes().startswith(b"name: reprod")
 
 
 def need_root() -> Path:
@@ -116,3 +116,15 @@ def writable(folder: Path, what: str) -> Path:
     except OSError as error:
         raise BadInput(f"{what}: cannot write into {folder} ({error.strerror or error})") from error
     return folder
+
+
+def seconds(name: str, default: float) -> float:
+    """A number of seconds from the environment. Raises `BadInput` for what is none."""
+    text = os.environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise BadInput(f"{name}={text}: expected a number of seconds")
+    return value

@@ -90,12 +90,6 @@ def level(series: Array, t: int, width: int = 40) -> float:
     return float(np.median(values)) if len(values) else math.nan
 
 
-def crossings(x: Array, y: Array) -> Array:
-    """Where y changes sign, upwards or downwards, by linear interpolation."""
-    change = np.flatnonzero((y[:-1] * y[1:] <= 0) & (y[:-1] != y[1:]))
-    return x[change] - y[change] * (x[change + 1] - x[change]) / (y[change + 1] - y[change])
-
-
 def band(values: Array) -> tuple[Array, Array]:
     """Mean (M,) over the second axis of (M, n), and the half width of its 95 % interval (Student's t)."""
     from scipy import stats

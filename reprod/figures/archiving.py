@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from reprod import papers
 from reprod.errors import BadInput
@@ -75,12 +76,29 @@ def logged(figure: Figure, scale: str, ids: Sequence[str], store: Watched) -> Re
     return None
 
 
-def listing(store: ArchiveStore, paper: str | None, runs: bool) -> Iterator[str]:
-    """What the archives hold: for every paper its figures by scale, and (`runs`) every run."""
+def _held(store: ArchiveStore, paper: str | None) -> list[str]:
     if paper is not None and papers.known_paper(paper).name not in store.papers:
         raise BadInput(f"there is no archive of {paper}; there are: {', '.join(store.papers)}")
+    return list(store.papers) if paper is None else [paper]
+
+
+def as_data(store: ArchiveStore, paper: str | None) -> list[dict[str, Any]]:
+    """What `listing` says, for a program: a dict for each archive."""
+    return [
+        {
+            "paper": name, "bytes": archive.path.stat().st_size, "sha256": archive.sha256,
+            "left_out": sum(len(run["left_out"]) for run in archive.runs.values()),
+            "runs": list(archive.runs), "figures": list(archive.figures),
+        }
+        for name in _held(store, paper)
+        if (archive := store.archive(name)) is not None
+    ]  # fmt: skip
+
+
+def listing(store: ArchiveStore, paper: str | None, runs: bool) -> Iterator[str]:
+    """What the archives hold: for every paper its figures by scale, and (`runs`) every run."""
     total = 0
-    for name in store.papers if paper is None else [paper]:
+    for name in _held(store, paper):
         archive = store.archive(name)
         assert archive is not None
         size, left = archive.path.stat().st_size, sum(len(run["left_out"]) for run in archive.runs.values())

@@ -152,7 +152,7 @@ def _sizes(records: Sequence[Record]) -> str:
     for record in {r.config.for_seed(0).digest(): r for r in records}.values():
         try:
             spec: dict[str, Any] = json.loads(record.path("model/weights/spec.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # none, or a damaged one
             continue
         sizes.add(int(spec["parameters"]))
     if not sizes:

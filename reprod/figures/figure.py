@@ -324,7 +324,7 @@ def save(chosen: Figure, runs: Runs, drawing: Drawing, folder: Path, endings: st
         path = folder / f"{name}.{ending}"
         paths.append(path)
         if ending == "csv":
-            with open(path, "w", newline="") as file:
+            with open(path, "w", newline="", encoding="utf-8") as file:
                 file.writelines(f"# {key}: {value}\n" for key, value in facts.items())
                 drawing.table.to_csv(file, index=False)
         else:

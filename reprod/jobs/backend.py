@@ -6,7 +6,9 @@ The JSON file has the fields of `reprod.pool.Options` that concern Slurm (time_m
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities import RunStatus
@@ -24,7 +26,7 @@ from mlflow.projects.utils import (
     get_or_create_run,
 )
 
-from reprod import papers
+from reprod import papers, project
 from reprod.config import resolve
 from reprod.errors import BadInput
 from reprod.jobs import pool
@@ -71,17 +73,26 @@ class SlurmBackend(AbstractBackend):
     ) -> SlurmRun:  # fmt: skip
         known = {key: value for key, value in backend_config.items() if key not in MLFLOWS_OWN}
         try:
-            config = resolve(papers.config_class(entry_point), params or {})
-            config.prepare()
             options = pool.options_from(known, "slurm", 1)
             pool.check(options)
+            folder = Path(fetch_and_validate_project(project_uri, version, entry_point, params)).resolve()
+            here = version is None and folder == project.root()
+            config = resolve(papers.config_class(entry_point), params or {}) if here else None
+            if config is not None:
+                config.prepare()
         except BadInput as error:
             raise ExecutionException(str(error)) from error
         client = connect(tracking_uri)
-        folder = fetch_and_validate_project(project_uri, version, entry_point, params)
-        made = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
-        task = pool.SlurmTask(Job(config, resume=made.info.run_id), None, pool.task_environment(), options.cpus)
+        made = get_or_create_run(None, project_uri, experiment_id, str(folder), version, entry_point, params)
+        run_id = made.info.run_id
+        if config is not None:
+            task = pool.SlurmTask(Job(config, resume=run_id), None, pool.task_environment(), options.cpus)
+        else:  # other code than ours: it is kept where the job finds it, and runs itself
+            kept = project.cache_dir() / "projects" / run_id
+            shutil.copytree(folder, kept, symlinks=True)
+            words = [word for name, value in (params or {}).items() for word in (f"--{name}", str(value))]
+            task = pool.ProjectTask(kept, entry_point, words, run_id, options)
         job = pool.slurm_executor(options, pool.log_folder()).submit(task)
-        writer.queued(client, made.info.run_id, job.job_id)
-        print(f"run {made.info.run_id} is Slurm job {job.job_id}; its log: {job.paths.stderr}")
-        return SlurmRun(made.info.run_id, job)
+        writer.queued(client, run_id, job.job_id)
+        print(f"run {run_id} is Slurm job {job.job_id}; its log: {job.paths.stderr}")
+        return SlurmRun(run_id, job)

@@ -60,8 +60,8 @@ def _say(text: str) -> None:
 def _taking_over(name: str, action: Callable[[str | None], int]) -> int:
     """Under `mlflow run` a run exists before we are asked (`MLFLOW_RUN_ID`): take it if it is for us, and let it end
     FAILED, with the sentence as its reason, where the input is bad. Raises `BadInput` for a run that is not ours."""
-    made = os.environ.pop("MLFLOW_RUN_ID", None)
-    if made is None:
+    made = os.environ.pop("MLFLOW_RUN_ID", "")
+    if not made:
         return action(None)
     from reprod.store.connection import connect
     from reprod.store.writer import claim, settle
@@ -133,13 +133,15 @@ def execute(
     print(f"{config.title()}: looking at data, device and store", file=sys.stderr, flush=True)
     config.prepare()
     project.writable(project.cache_dir(), "work in progress (REPROD_CACHE names another folder)")
+    project.seconds("REPROD_PATIENCE", 60.0)
     _check_upstream(config)
     from reprod import training
     from reprod.store import writer
 
     training.signals.install()
     function = papers.function(config.experiment)
-    run = writer.open_run(config, resume=resume, adopt=adopt, parent_id=parent_id, note=note)
+    with training.signals.deferred():  # a run that is half made would never be settled
+        run = writer.open_run(config, resume=resume, adopt=adopt, parent_id=parent_id, note=note)
     with writer.recording(run):
         function(config, run)
     _report(run)
@@ -171,6 +173,8 @@ def resume(run_id: str, *, entry: str | None = None, made: str | None = None) ->
     parent = store.parent(record)
     if parent is not None and "reprod.sweep" not in parent.tags:
         record = parent  # one seed of several: they continue together
+    if "reprod.sweep" in record.tags:
+        raise BadInput(f"run {record.id} is a sweep: started again with the same words, it runs what is left")
     if entry and record.experiment != entry:
         raise BadInput(f"resume={run_id}: that is a run of {record.experiment}, not of {entry}")
     if record.status == "FINISHED":
@@ -206,7 +210,7 @@ def see(uri: str, page: str) -> str:
     from reprod.store.connection import database
 
     if uri.startswith("http"):
-        return f"{masked(uri)}/{page}"
+        return f"{masked(uri).rstrip('/')}/{page}"
     where = "" if database(uri) == Path.cwd() / "mlflow.db" else f" --backend-store-uri {shlex.quote(masked(uri))}"
     return f"mlflow ui{where}, then http://127.0.0.1:5000/{page}"
 

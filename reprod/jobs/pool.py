@@ -65,7 +65,7 @@ class Options:
 def read_options(launcher: str, workers: int, file: Path | None, single: Mapping[str, str]) -> Options:
     """Options from a JSON file, with single ones over it. Raises `BadInput` for an unknown name or a bad value."""
     try:
-        given: dict[str, Any] = json.loads(file.read_text()) if file else {}
+        given: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file else {}
         given |= {name: _number(text) for name, text in single.items()}
     except (OSError, ValueError) as error:
         raise BadInput(f"--slurm {file}: {error}") from error
@@ -235,7 +235,7 @@ def _still_to_do(outcome: Outcome, again: bool) -> bool | None:
 
 def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None, wait: float) -> None:
     workers = min(options.workers, len(outcomes)) or 1
-    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, cores() // workers)
+    threads = _threads_asked_for() or max(1, cores() // workers)
     context = _context(threads)
     environment = _passed_on()
     devices = cuda_devices() or [""]
@@ -295,20 +295,24 @@ def _local(outcomes: Sequence[Outcome], options: Options, parent_id: str | None,
             raise Interrupted(stop[0])
 
 
+def _threads_asked_for() -> int:
+    """`OMP_NUM_THREADS`, which may be a list by level (`4,2`); 0 where it says nothing."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
+
+
 def _passed_on() -> dict[str, str]:
     """The environment that matters to a job; the run that `mlflow run` may have made is not the job's."""
-    return {
-        k: v for k, v in os.environ.items() if k.startswith(("MLFLOW_", "REPROD_", "CUDA_")) and k != "MLFLOW_RUN_ID"
-    }
+    kept = ("MLFLOW_", "REPROD_", "CUDA_")
+    return {k: v for k, v in os.environ.items() if k.startswith(kept) and k != "MLFLOW_RUN_ID"}
 
 
 def _settle(outcome: Outcome, status: int) -> None:
     outcome.ended = time.monotonic()
     if status == 0:
         outcome.state = "finished"
-    elif status < 0 or status > 128:
-        outcome.state = "stopped"
-        outcome.reason = f"stopped by {signal.Signals(-status if status < 0 else status - 128).name}"
+    elif (number := -status if status < 0 else status - 128) in list(signal.Signals):
+        outcome.state, outcome.reason = "stopped", f"stopped by {signal.Signals(number).name}"
     else:
         outcome.state, outcome.reason = "failed", _last_words(outcome.log)
 
@@ -393,6 +397,49 @@ class SlurmTask:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "process": None}
+
+
+class ProjectTask(SlurmTask):
+    """The same for a checkout that is not the one that runs here (`mlflow run -v VERSION`, another folder): its own
+    entry point does the work, with its own code, for a run that MLflow made."""
+
+    def __init__(self, folder: Path, entry_point: str, words: Sequence[str], run_id: str, options: Options):
+        self.folder, self.entry_point, self.words, self.run_id = folder, entry_point, list(words), run_id
+        self.environment, self.threads = task_environment(), options.cpus
+        self.process: Any = None
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        """What to start, and in which environment: the run that MLflow made, or, requeued, what has become of it."""
+        from reprod.store import Store
+
+        begun = "reprod.config" in Store().get(self.run_id).tags
+        words = ["--resume", self.run_id] if begun else self.words
+        made = {} if begun else {"MLFLOW_RUN_ID": self.run_id}
+        environment = {**os.environ, **self.environment, "PYTHONPATH": str(self.folder), **made}
+        environment |= {"OMP_NUM_THREADS": str(self.threads)}
+        return [sys.executable, "-m", f"entrypoints.{self.entry_point}", *words], environment
+
+    def __call__(self) -> int:
+        import subprocess
+
+        os.environ.update(self.environment)
+        words, environment = self.command()
+        self.process = subprocess.Popen(words, cwd=self.folder, env=environment)
+        if status := self.process.wait():
+            raise RuntimeError(f"exit status {status}; the job's log has the reason")
+        return 0
+
+    def checkpoint(self) -> Any:
+        import subprocess
+
+        from submitit.helpers import DelayedSubmission
+
+        if self.process is not None:
+            self.process.send_signal(signal.SIGUSR2)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(80)
+        self.process = None
+        return DelayedSubmission(self)
 
 
 def _slurm_body(job: Job, parent_id: str | None, threads: int) -> None:

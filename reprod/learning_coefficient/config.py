@@ -53,7 +53,7 @@ class DlnLlc(Config):
     sgld_steps: int | None = param(None, at_least=1, help="SGLD steps; none: of the class")
     sgld_batch_size: int = param(500, at_least=1, help="rows per SGLD step")
     gamma: float = param(1.0, at_least=0, help="strength of the localisation")
-    nbeta: float | None = param(None, above=0, help="inverse temperature; none: n / ln n")
+    nbeta: float | None = param(None, above=0, at_most=1e30, help="inverse temperature; none: n / ln n")
     chains: int = param(1, at_least=1, help="independent chains")
     burn_in: float = param(0.9, at_least=0, below=1, help="proportion of the trace that the estimate drops")
     trace: str = param("before", choices=("before", "after"), help="loss recorded before a step (free) or after it")
@@ -206,6 +206,11 @@ class ResnetLlcCurve(Config):
         for name in ("batch_size", "sgld_batch_size"):
             if getattr(self, name) > self.n_train:
                 raise BadInput(f"{name}={getattr(self, name)}: larger than the data set, {self.n_train} images")
+        if self.batch_size == 1 or self.n_train % self.batch_size == 1:
+            raise BadInput(
+                f"batch_size={self.batch_size}: {self.n_train} images leave a batch of one, which batch normalisation"
+                " cannot take"
+            )
         if self.optimizer == "adam" and self.momentum:
             raise BadInput(f"momentum={self.momentum}: adam takes none; leave it at 0")
         stable(self.step_size, self.gamma)

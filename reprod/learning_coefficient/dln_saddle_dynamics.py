@@ -76,7 +76,9 @@ def _saddle_to_saddle(config: DlnSaddleDynamics, run: Run) -> None:
                 config, potential, centres, int(stream(seed, f"estimate/{first}").integers(2**31))
             )
             if not np.isfinite(table["llc"][: row + 1]).any():
-                raise Diverged(f"every chain of SGLD diverged; lower step_size (now {config.step_size:g})")
+                raise Diverged(
+                    f"every chain of SGLD diverged; lower step_size (now {config.step_size:g}), or learning_rate"
+                )
             for i in range(first, row + 1):
                 at = i * period + 1
                 run.log(at, finite({"train/loss": table["train_loss"][i], "llc/estimate": table["llc"][i]}))

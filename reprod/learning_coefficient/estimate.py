@@ -99,8 +99,8 @@ class Sampling:
             raise ValueError(
                 f"step_size * gamma = {product:g} is unstable whatever the loss (it must stay below 4); lower either"
             )
-        if self.nbeta is not None and not (self.nbeta > 0 and math.isfinite(self.nbeta)):
-            raise ValueError(f"nbeta must be a positive number or None, got {self.nbeta}")
+        if self.nbeta is not None and not 0 < self.nbeta <= 1e30:
+            raise ValueError(f"nbeta must be a positive number (1e30 at most) or None, got {self.nbeta}")
         if not 0 <= self.burn_in < 1:
             raise ValueError(f"burn_in is a proportion of the draws, from 0 to below 1, got {self.burn_in}")
         if self.trace_every > self.num_steps:
@@ -431,9 +431,10 @@ def summarise(
                 f" lower step_size (now {settings.step_size:g})"
             )
         uncertainty = 3 * (0.0 if math.isnan(error) else error)
-        if llc < -uncertainty:
+        rounding = 1e-6 * nbeta * float(np.abs(baseline).max())
+        if llc < -max(uncertainty, rounding) and not math.isnan(error):
             found.append("the estimate is negative: the parameters are not at a minimum of the loss")
-        elif llc < 0:
+        elif llc < -rounding:
             found.append(
                 "the estimate is negative, though within three standard errors of zero; raise num_steps or chains"
             )

@@ -39,5 +39,7 @@ def _timed_chain(config: MalaVsSgld, run: Run) -> None:
     found = chains.estimate()
     if found.diverged:
         raise Diverged(found.warnings[0])
+    if is_mala and not found.acceptance.any():
+        raise Diverged(f"MALA accepted no proposal, the chain never moved; lower step_size (now {config.step_size:g})")
     report_estimate(run, found, "llc")
     run.log(config.sgld_steps, {"network/parameters": potential.dimension})

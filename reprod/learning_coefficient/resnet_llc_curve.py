@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -79,6 +80,8 @@ def _resnet_curve(config: ResnetLlcCurve, run: Run) -> None:
             raise Diverged(f"the training left the finite numbers before step {iteration}")
         penalty = float(torch.as_tensor(_penalty(params, config.l2)).detach())
         evaluated = {s: _evaluate(model, *sets[s]) for s in sets}
+        if not math.isfinite(evaluated["train"][0]):
+            raise Diverged(f"the loss of the training set is not finite at step {iteration}")
         found = _resnet_estimate(config, model, pixels, labels, int(stream(seed, f"estimate/{step}").integers(2**31)))
         values = {
             "llc": found.llc, "llc_error": found.standard_error, "initial_loss": found.initial_loss,

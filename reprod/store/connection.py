@@ -33,6 +33,7 @@ def tracking_uri() -> str:
 
 def absolute_uri(uri: str) -> str:
     """One spelling of a store. Raises `BadInput` for what is no store, or one that ends with the process."""
+    uri = uri.replace("sqlite+pysqlite:", "sqlite:", 1) if uri.startswith("sqlite+pysqlite:") else uri
     if uri.startswith(SQLITE):
         text = uri.removeprefix(SQLITE)
         name, _, query = text.partition("?")

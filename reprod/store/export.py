@@ -202,9 +202,9 @@ def _keep_identities(database: Path, new_ids: Mapping[str, str]) -> None:
         for artifacts in database.parent.glob(f"mlruns/*/{new}"):
             artifacts.rename(artifacts.with_name(old))
     for description in database.parent.glob("mlruns/*/models/*/artifacts/MLmodel"):
-        text = whole = description.read_text()
+        text = whole = description.read_text(encoding="utf-8")
         text = text.replace(folder, "")
         for old, new in new_ids.items():
             text = text.replace(new, old)
         if text != whole:
-            description.write_text(text)
+            description.write_text(text, encoding="utf-8")

@@ -28,21 +28,30 @@ def alive(run: Run) -> str:
     if job and job != slurm_job() and shutil.which("squeue"):
         return f"Slurm job {job}" if _queued(job) else ""
     pid, _, created = tags.get("reprod.process", "").partition(":")
-    if not pid:
+    if not pid.isdecimal():
         return ""
     if tags.get("reprod.host") != platform.node():
         return f"process {pid} on {tags.get('reprod.host')}" if silence(run) < (SILENT if SEEN in tags else OLD) else ""
     try:
         process = psutil.Process(int(pid))
-        same = abs(process.create_time() - float(created)) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        same = abs(process.create_time() - _number(created)) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         same = False
+    except psutil.AccessDenied:  # another user's, hidden from us: it is there
+        same = True
     return f"process {pid}" if same else ""
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def silence(run: Run) -> float:
     """Seconds since the last sign of life of a run (since its start, where it sends none)."""
-    seen = float(run.data.tags.get(SEEN) or run.info.start_time / 1000)
+    seen = _number(run.data.tags.get(SEEN, "")) or run.info.start_time / 1000
     return max(0.0, time.time() - seen)
 
 

@@ -205,8 +205,9 @@ def _spools() -> Iterator[tuple[Path, list[dict[str, Any]]]]:
         messages = []
         for line in spool.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                messages.append(json.loads(line))
-            except ValueError:
+                message = json.loads(line)
+                messages.append({**message, "uri": message["uri"], "run": message["run"]})
+            except (ValueError, TypeError, KeyError):
                 say(f"{spool} has a damaged line, which is passed over")
         yield spool, messages
 

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import json
 import math
-import os
 import shutil
 import time
 import traceback
@@ -259,7 +258,7 @@ class MlflowRun(Run):
     def close(self, patience: float | None = None) -> bool:
         """Send everything; whether all of it arrived."""
         if patience is None:
-            patience = float(os.environ.get("REPROD_PATIENCE", "60"))
+            patience = project.seconds("REPROD_PATIENCE", 60.0)
         kept = self.outbox.close(patience)
         if not kept and not self.outbox.spool.exists():
             for run in (self, *(self._children or [])):
@@ -405,6 +404,7 @@ def log_figure(client: MlflowClient, tags: Mapping[str, str], paths: Sequence[Pa
 def recording(run: MlflowRun) -> Iterator[MlflowRun]:
     """Settle the run whatever happens in the block: FINISHED, FAILED with its reason, or KILLED by a signal."""
     try:
+        signals.raise_pending()
         run.keep("uncommitted.diff", project.git_diff())
         run.keep_sources()
         yield run

@@ -175,6 +175,13 @@ def test_what_a_figure_reads_is_whole_and_what_nobody_reads_is_left_out(made, fo
         record.path("trace.txt")
 
 
+def test_the_list_for_a_program(archive: Path, folder: Path, made: Store):
+    (one,) = json.loads(json.dumps(archiving.as_data(ArchiveStore(folder), "toys")))
+    assert one["sha256"] == Archive(archive).sha256
+    assert set(one["runs"]) == {record.id for record in made.search()}
+    assert [(figure["figure"], figure["scale"]) for figure in one["figures"]] == [("toys.walks", "smoke")]
+
+
 @pytest.mark.parametrize(("commit", "dirty", "says"), [
     ("", "false", "unknown"), (COMMIT, "true", "uncommitted"), (COMMIT, "unknown", "nobody knows"),
     ("?", "false", "commit"),

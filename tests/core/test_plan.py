@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -174,6 +175,62 @@ def test_verify_finds_a_difference(toy):
     assert largest["array path"] == pytest.approx(1e-6, rel=1e-3)
     assert largest["walk/position"] > 50
     assert [(name, then) for _, name, then, _ in environment] == [("threads", "64")]
+
+
+@pytest.mark.parametrize(("then", "now", "gap"), [
+    ([1.0, np.nan], [1.0, np.nan], 0.0),
+    ([1.0, np.nan], [1.0, 2.0], np.inf),
+    ([1.0, 2.0], [np.nan, 2.0], np.inf),
+    ([np.inf, 1.0], [np.inf, 1.5], 0.5),
+    ([np.inf], [-np.inf], np.inf),
+    ([2**53 + 1], [2**53], 1.0),
+    ([2**63 - 1], [-(2**63)], float(2**64 - 1)),
+    ([True, False], [True, True], 1.0),
+    (["a"], ["b"], np.inf),
+])  # fmt: skip
+def test_no_difference_between_arrays_is_overlooked(then, now, gap):
+    assert housekeeping._array_gap(np.array(then), np.array(now)) == gap
+    if gap and isinstance(then[-1], float):
+        gaps = [housekeeping._gap(a, b) for a, b in zip(then, now, strict=True)]
+        assert max(gaps) == gap, "the same for metrics"
+
+
+def test_verify_names_what_is_missing_or_damaged_and_goes_on(toy, monkeypatch):
+    import pandas as pd
+
+    def with_table(configuration, run):
+        toy.walk(configuration, run)
+        run.log(1, {"nan": float("nan")})
+        run.table("t", pd.DataFrame({"a": [0.1, 0.2]}))
+
+    monkeypatch.setattr(papers, "function", lambda name: with_table)
+    run(seeds="0")
+    (record,) = store.Store().search("toy")
+    assert all(d.equal for d in housekeeping.verify(store.Store(), record.id)[0])
+    record.path("arrays/path.npy").write_bytes(b"")
+    record.store.client.log_metric(record.id, "more", 1.0)
+    table = record.path("tables/t.csv")
+    table.write_text(table.read_text().replace("0.2", "0.3"))
+    found = {d.name: d for d in housekeeping.verify(store.Store(), record.id)[0]}
+    assert {name for name, d in found.items() if not d.equal} == {"array path", "table t", "more"}
+    assert record.id in found["array path"].about and "another sha256" in found["table t"].about
+
+
+def test_seeds_whose_parent_is_gone_are_verified_resumed_and_exported(toy, tmp_path, capsys):
+    run(seeds="0,1")
+    (parent,) = [r for r in store.Store().search("toy") if r.seed is None]
+    with sqlite3.connect(parent.store.uri.removeprefix("sqlite:///")) as database:  # as `mlflow gc` does
+        for table in ("params", "tags", "metrics", "latest_metrics"):
+            database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (parent.id,))
+        database.execute("DELETE FROM runs WHERE run_uuid = ?", (parent.id,))
+    child = next(r for r in store.Store().search("toy") if r.seed == 1)
+    assert all(d.equal for d in housekeeping.verify(store.Store(), child.id)[0])
+    assert f"the run {parent.id} of all seeds is gone: seed 1 is executed alone" in capsys.readouterr().err
+    assert export.export(store.Store(), store.Store().search("toy"), tmp_path / "out") == (2, 0)
+    assert f"the run {parent.id} that it belongs to is gone" in capsys.readouterr().err
+    writer.settle(child.store.client, child.id, "KILLED", "stopped")
+    assert launch.resume(child.id) == 0
+    assert store.Store().get(child.id).status == "FINISHED"
 
 
 def test_an_export_opens_after_being_moved(toy, tmp_path, tmp_path_factory, monkeypatch):

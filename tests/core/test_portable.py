@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from reprod import machine
+from reprod import doctor, machine
 from reprod.jobs import pool
 from reprod.jobs.plan import Job
 
@@ -92,6 +94,18 @@ def test_more_workers_than_gpus_share_them_and_without_gpus_nothing_is_set(toy, 
     assert seen("", 1) == [""]
 
 
+@pytest.mark.parametrize(
+    ("status", "state", "reason"),
+    [(0, "finished", ""), (-9, "stopped", "stopped by SIGKILL"), (143, "stopped", "stopped by SIGTERM"),
+     (2, "failed", "no output"), (255, "failed", "no output")],
+)  # fmt: skip
+def test_what_became_of_a_worker(toy, status, state, reason):
+    """255 is what is left when the server that forked a worker was killed, and no signal."""
+    outcome = pool.Outcome(Job(toy.Toy()))
+    pool._settle(outcome, status)
+    assert (outcome.state, outcome.reason) == (state, reason)
+
+
 def test_a_slurm_task_asks_for_its_gpus(tmp_path, monkeypatch):
     submitit = pytest.importorskip("submitit")
     monkeypatch.setattr("shutil.which", lambda name, *a, **k: f"/usr/bin/{name}")
@@ -118,3 +132,70 @@ def test_the_lock_names_no_index_and_hashes_everything():
     blocks = re.split(r"\n(?=\S)", text.strip())
     assert len(blocks) > 100
     assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []
+
+
+# -- the environment ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bootstrap(tmp_path, monkeypatch):
+    """bootstrap.py with a folder of its own for the environment, and the commands that it would run."""
+    spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "bootstrap.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.commands = []
+    for name, value in {
+        "VENV": tmp_path / "venv", "BIN": tmp_path / "venv" / "bin", "STAMP": tmp_path / "venv" / "stamp",
+        "run": lambda *words: module.commands.append(words), "stand_in": lambda: None,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    (tmp_path / "venv").mkdir()
+    return module
+
+
+def test_without_cuda_torch_comes_from_another_index_and_the_rest_from_the_lock(bootstrap, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "argv", ["bootstrap.py", "--cpu"])
+    bootstrap.main()
+    locked, torch = (words for words in bootstrap.commands if "-r" in words or "--torch-backend" in words)
+    assert "--require-hashes" in locked and "--no-deps" in locked
+    pins = re.findall(r"^([\w-]+)==", Path(locked[-1]).read_text(), re.M)
+    every = re.findall(r"^([\w-]+)==", bootstrap.LOCK.read_text(), re.M)
+    left_out = set(every) - set(pins)
+    assert {"torch", "torchvision", "triton", "nvidia-cublas"} <= left_out
+    assert all(name.startswith(("torch", "triton", "nvidia-", "cuda-")) for name in left_out), left_out
+    assert torch[-4:-2] == ("--torch-backend", "cpu")
+    assert [word.partition("==")[0] for word in torch[-2:]] == ["torch", "torchvision"]
+
+    bootstrap.commands.clear()  # later calls stay without CUDA, and have nothing to do
+    monkeypatch.setattr(sys, "argv", ["bootstrap.py"])
+    bootstrap.main()
+    assert bootstrap.commands == []
+
+
+def test_with_cuda_all_is_from_the_lock(bootstrap, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["bootstrap.py"])
+    bootstrap.main()
+    (locked,) = (words for words in bootstrap.commands if "-r" in words)
+    assert Path(locked[-1]) == bootstrap.LOCK
+    assert not any("--torch-backend" in words for words in bootstrap.commands)
+
+
+@pytest.mark.parametrize(
+    ("have", "says"),
+    [
+        ({"numpy": "2.0", "torch": "2.15.0", "triton": "3.9"}, "3 packages as pinned"),
+        ({"numpy": "2.0", "torch": "2.15.0+cpu"}, "2 packages as pinned"),
+        ({"numpy": "2.0", "torch": "2.15.0"}, "1 not installed"),
+        ({"numpy": "2.1", "torch": "2.15.0", "triton": "3.9"}, "numpy 2.1, lock 2.0"),
+    ],
+)
+def test_doctor_compares_what_is_locked_for_this_machine(tmp_path, monkeypatch, have, says):
+    (tmp_path / "requirements.lock").write_text(
+        "numpy==2.0 \\\n    --hash=sha256:00\ntorch==2.15.0 \\\n    --hash=sha256:00\n"
+        "triton==3.9 ; sys_platform != 'win32' \\\n    --hash=sha256:00\n"
+        "pywin32==312 ; sys_platform == 'win32' \\\n    --hash=sha256:00\n"
+    )
+    there = [SimpleNamespace(metadata={"Name": name}, version=version) for name, version in have.items()]
+    monkeypatch.setattr(doctor, "distributions", lambda: there)
+    assert says in doctor._locked(tmp_path)[2]

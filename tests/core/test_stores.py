@@ -294,8 +294,6 @@ def test_what_cannot_be_written_is_a_sentence_before_anything_is_made(toy, tmp_p
         ["figures", "--figure", "fig4a", "--out", "file"],
         ["report", "--out", "file/x"],
         ["export", "--out", "file"],
-        ["claims", "--figure", "fig4a", "--json", "file/c.json"],
-        ["claims", "--figure", "fig4a", "--json", str(tmp_path)],
     ):
         assert reprod(*words) == 2, words
         assert capsys.readouterr().err.startswith("reprod: --"), words

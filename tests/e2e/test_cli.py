@@ -83,7 +83,7 @@ BAD = {
     "not a choice": ("run cifar_ode -P solver=dopri", "solver=dopri: dopri is not one of"),
     "no step for Euler": ("run cifar_ode -P solver=euler", "solver=euler needs step_size"),
     "no tolerance for dopri5": ("run cifar_ode -P tol=none", "solver=dopri5 needs tol"),
-    "missing data": ("run cifar_ode -P data_dir={empty}", "cifar10 was not found and could not be downloaded"),
+    "missing data": ("run cifar_ode -P data_dir={empty}", "cifar10 was not found in"),
     "damaged data": ("run cifar_ode -P data_dir={damaged}", "cifar10 is damaged or incomplete"),
     "unreachable store": ("run xor_fan", "cannot reach the store http://127.0.0.1:9"),
     "unknown experiment": ("run cifar_od", "there is no experiment 'cifar_od'; did you mean cifar_ode?"),

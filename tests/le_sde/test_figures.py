@@ -32,18 +32,13 @@ class Record(SimpleNamespace):
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def test_crossings_go_both_ways_and_are_interpolated():
-    x = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
-    np.testing.assert_allclose(common.crossings(x, np.array([-1.0, 1.0, 3.0, -1.0, -2.0])), [0.5, 2.75])
-    assert len(common.crossings(x, np.ones(5))) == 0 and len(common.crossings(x, np.zeros(5))) == 0
-
-
-def test_a_turning_point_where_the_trend_crosses_several_times_is_the_median():
-    t, r = np.geomspace(1, 1e4, 41), np.array([0.8, 0.9, 1.0, 1.1, 1.2])
-    trends = np.array([[2.0, -1.0, 1.0, -1.0, -2.0], [2.0, 1.0, 0.0, -1.0, -2.0], [1.0, 1.0, 1.0, 1.0, 1.0]])
-    ratio = np.exp(trends.T[:, :, None] * np.log(t))
-    found = separation.turning_points(Record(arrays={"times": t, "exponents": r, "ratio": ratio}))
-    np.testing.assert_allclose(found, [0.95, 1.0, np.nan], atol=1e-12)
+def test_trends_next_to_one():
+    """Not those farther away, where chance is left."""
+    t, r = np.geomspace(1, 1e4, 41), np.array([1.5, 0.95, 0.6, 1.05])
+    growth = np.array([[0.1, 0.2], [0.3, 0.4], [3.0, 3.0], [-0.2, 0.1]])
+    record = Record(arrays={"times": t, "exponents": r, "ratio": np.exp(growth[:, :, None] * np.log(t))})
+    np.testing.assert_allclose(separation.trends([record, record], below=True), [0.3, 0.4, 0.3, 0.4])
+    np.testing.assert_allclose(separation.trends([record], below=False), [-0.2, 0.1])
 
 
 def test_levels_ignore_spikes_and_end_with_the_curve():
@@ -75,6 +70,12 @@ def test_own_logit_of_an_exponential_has_no_excess():
     np.testing.assert_allclose(own[inner], np.exp(1e-3 * t)[inner], rtol=1e-3)
     np.testing.assert_allclose(increments[inner], 1e-3, rtol=1e-3)
     assert np.abs(excess[inner]).max() < 0.1
+
+
+def test_accuracy_between_evaluations_and_beyond_the_last():
+    record = Record(arrays={"evaluated": np.array([0, 100]), "val_accuracy": np.array([[0.2, 0.4], [0.8, 1.0]])})
+    assert sample_size.accuracy_at(record, 50) == pytest.approx(0.6)
+    assert np.isnan(sample_size.accuracy_at(record, 101)), "a curve that ended before says nothing"
 
 
 def test_frame_cosines_are_those_of_centred_means():

@@ -97,6 +97,19 @@ def test_the_flow_is_the_step_loop(model, classes):
 
 
 @pytest.mark.parametrize("model", ["I", "L"])
+def test_means_over_the_tail_need_no_solutions(model):
+    flow = simulate.build(*strengths(), K, drift=model)
+    starts = stream(4, "starts").standard_normal((5, K, K))
+    found = simulate.tail_means(flow, starts, 300)
+    np.testing.assert_allclose(found, flow(starts)[:, -300:].mean(axis=1), rtol=1e-10, atol=1e-12)
+
+
+def test_cosines_of_vectors():
+    found = simulate.cosine(np.array([[2.0, 0, 0], [0, -3, 0], [1, 1, 0]]), np.array([0, 5.0, 0]))
+    np.testing.assert_allclose(found, [0, -1, 0.5**0.5])
+
+
+@pytest.mark.parametrize("model", ["I", "L"])
 def test_the_exponential_integrator_is_exact(model):
     steps = np.arange(3000.0)
     solved = simulate.build(np.full(3000, ALPHA), np.full(3000, BETA), K, drift=model, integrator="exponential")(

@@ -186,7 +186,8 @@ class Nothing(nn.Module):
         ({"gamma": 1e5, "step_size": 1e-4}, r"step_size \* gamma = 10 is unstable"),
         ({"step_size": 0.0}, "step_size must be a positive number, got 0"),
         ({"step_size": math.nan}, "step_size must be a positive number"),
-        ({"nbeta": -2.0}, "nbeta must be a positive number or None"),
+        ({"nbeta": -2.0}, r"nbeta must be a positive number \(1e30 at most\) or None"),
+        ({"nbeta": 1e300}, "nbeta must be a positive number"),
         ({"batch_size": 65}, "batch_size=65 is larger than the data set, 64 rows"),
         ({"batch_size": 0}, "batch_size must be a whole number, at least 1, got 0"),
         ({"batch_size": 3.5}, "batch_size must be a whole number, at least 1, got 3.5"),
@@ -342,6 +343,7 @@ def test_doubts():
     centred = one - one.mean()
     assert "within three standard errors of zero" in doubts(centred - 0.05)
     assert "not at a minimum" not in doubts(centred - 0.05)
+    assert "not at a minimum" not in doubts([[-1e-3]])  # one draw has no standard error
     assert "R-hat" in doubts(10 + noise + 3 * np.arange(4)[:, None])
     assert "only 31 draws" in doubts(10 + noise[:, :31])
     assert "only" not in doubts(10 + noise[:, :32])

@@ -87,6 +87,8 @@ def test_a_training_that_diverges_fails_and_says_what_to_lower():
 def test_an_experiment_without_any_estimate_fails():
     with pytest.raises(Diverged, match="every chain of SGLD diverged; lower step_size"):
         finished(dln_saddle_dynamics, at_scale(DlnSaddleDynamics, "smoke", step_size=0.1))
+    with pytest.raises(Diverged, match="MALA accepted no proposal"):
+        finished(mala_vs_sgld, at_scale(MalaVsSgld, "smoke", sampler="mala", step_size=1e3, gamma=0.0))
     with pytest.raises(Diverged, match="6 of 6 chains diverged"):
         finished(rescaling_invariance, at_scale(RescalingInvariance, "smoke", step_size=1.0))
 
@@ -176,9 +178,11 @@ def test_label_noise_leaves_the_clean_labels_alone():
         (DlnSaddleDynamics, {"num_data": "100"}, "sgld_batch_size=128: larger than the data set"),
         (DlnSaddleDynamics, {"eval_every": "30000"}, "no estimate in 20000 training steps"),
         (ResnetLlcCurve, {"optimizer": "adam", "momentum": "0.9"}, "adam takes none"),
+        (ResnetLlcCurve, {"n_train": "4097"}, "batch_size=512: 4097 images leave a batch of one"),
+        (DlnLlc, {"nbeta": "1e300"}, "nbeta=1e\\+300: must be at most"),
         (ResnetLlcCurve, {"n_train": "1000"}, "sgld_batch_size=2048: larger"),
         (DlnLlc, {"learning_rate": "inf"}, "learning_rate=inf: must be a finite number"),
-        (DlnLlc, {"nbeta": "inf"}, "nbeta=inf: must be a finite number"),
+        (DlnLlc, {"nbeta": "inf"}, r"nbeta=inf: must be at most 1e\+30"),
         (DlnLlc, {"step_size": "inf", "gamma": "0"}, "step_size=inf: must be a finite number"),
         (DlnLlc, {"num_data": "1e12"}, "n_train=1000000000000: must be at most"),
         (RescalingInvariance, {"exponents": "400"}, "exponents=400: must be at most 18"),

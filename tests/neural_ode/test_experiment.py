@@ -45,6 +45,12 @@ def test_the_arrays_of_one_run():
     assert [data["split"] for data in run.datasets] == ["train", "test"]
 
 
+def test_no_metric_has_two_values_at_a_step():
+    for points in trained(step_size=0.25).metrics.values():
+        steps = [step for step, _ in points]
+        assert len(steps) == len(set(steps))
+
+
 def test_the_training_solver_at_factor_one_is_the_final_accuracy():
     run = trained(step_size=0.25)
     tests = run.tables["tests"].frame

@@ -211,7 +211,7 @@ def _size(picture: Path) -> tuple[int, int]:
     if picture.suffix == ".svg":
         import re
 
-        head = picture.read_text()[:2000]
+        head = picture.read_text(encoding="utf-8")[:2000]
         width, height = (float(re.search(rf'{name}="([\d.]+)pt"', head)[1]) for name in ("width", "height"))  # type: ignore[index]
         return round(width * 4 / 3), round(height * 4 / 3)
     import matplotlib.pyplot as plt
