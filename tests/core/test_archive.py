@@ -203,11 +203,14 @@ def test_a_newer_run_takes_the_place_of_the_older_and_of_its_parents(archive: Pa
 
 
 def test_an_archive_beyond_its_budget_is_refused_and_stays(archive: Path, folder: Path, monkeypatch):
-    monkeypatch.setattr(format, "BUDGET", 10)
     before = archive.read_bytes()
     assert launch.execute(at_scale(Toy, "small", seeds=(0, 1))) == 0
-    said = added(folder, "small")
-    assert "does not fit" in said[0] and "path.npy" in said[0] and archive.read_bytes() == before
+    (folder / "another.zip").write_bytes(bytes(100))
+    for limit in ("BUDGET", "TOGETHER"):  # of one, and of all
+        with monkeypatch.context() as patch:
+            patch.setattr(format, limit, 110)
+            said = added(folder, "small")
+        assert "does not fit" in said[0] and "path.npy" in said[0] and archive.read_bytes() == before
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
