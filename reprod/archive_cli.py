@@ -9,10 +9,9 @@ import typer
 
 from reprod.config import scale_known
 from reprod.errors import BadInput
+from reprod.options import Json, Uri
 
 app = typer.Typer(help="The runs of record, in files that travel with the checkout.", no_args_is_help=True)
-
-Uri = Annotated[str | None, typer.Option(help="the store; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")]
 
 
 @app.command()
@@ -47,7 +46,7 @@ def add(
 def list_(
     paper: Annotated[str | None, typer.Option(help="this paper only")] = None,
     runs: Annotated[bool, typer.Option("--runs", help="every run, not only the figures")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there")] = False,
+    as_json: Json = False,
 ) -> int:
     """Say what the archive holds: figures, scales, commits, machines, times, sizes."""
     from reprod.figures.archiving import as_data, listing

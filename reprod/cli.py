@@ -3,21 +3,35 @@ MLflow."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from reprod import __version__, archive_cli, papers
-from reprod.config import SCALES, from_yaml, scale_known, to_yaml
+from reprod.config import from_yaml, scale_known, to_yaml
 from reprod.errors import BadInput
+from reprod.options import (
+    AnyScale,
+    ConfigFile,
+    EntryPoint,
+    Experiment,
+    FigureId,
+    FromArchive,
+    Json,
+    Paper,
+    Parameters,
+    Scale,
+    ScaleToo,
+    Uri,
+    pairs,
+    print_json,
+    scaled,
+)  # fmt: skip
 from reprod.project import writable
 
 app = typer.Typer(
@@ -39,59 +53,6 @@ reprod {version}: five papers on the dynamics of deep learning, re-run, tracked 
   reprod report                                    all figures and claims as a web site
 
 reprod --help shows every command, reprod doctor what this machine has and lacks."""
-
-
-def use(uri: str | None) -> str | None:
-    """Make the store of --tracking-uri the current one, also for what the command starts."""
-    if uri is not None:
-        os.environ["MLFLOW_TRACKING_URI"] = uri
-    return uri
-
-
-def complete_parameter(incomplete: str) -> list[str]:
-    """`to` -> `tol=`, of the experiment that was typed before: the context does not have it, the shell's words do."""
-    typed = " ".join(os.environ.get(name, "") for name in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")).split()
-    known = [dataclasses.fields(papers.config_class(word)) for word in typed if word in papers.experiments()]
-    return [f"{field.name}=" for field in (known or [()])[0] if field.name.startswith(incomplete)]
-
-
-def one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """A completion for the shell."""
-    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
-
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="parameters in a YAML file, as `reprod config` writes it"),
-]
-EntryPoint = Annotated[
-    str, typer.Argument(help="an entry point, as `reprod list` names it", autocompletion=one_of(papers.experiments))
-]
-Parameters = Annotated[
-    list[str] | None,
-    typer.Option("-P", metavar="NAME=VALUE", help="a parameter; may be repeated", autocompletion=complete_parameter),
-]
-Uri = Annotated[
-    str | None, typer.Option(help="the store; default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db", callback=use)
-]
-Scale = Annotated[str, typer.Option(help="paper, medium, small or smoke", autocompletion=one_of(lambda: SCALES))]
-ScaleToo = Annotated[
-    str | None, typer.Option("--scale", help="the same as -P scale=...", autocompletion=one_of(lambda: SCALES))
-]
-Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there")]
-Paper = Annotated[str | None, typer.Option(help="all figures of this paper", autocompletion=one_of(papers.papers))]
-Experiment = Annotated[
-    str | None, typer.Option(help="all figures of this experiment", autocompletion=one_of(papers.experiments))
-]
-AnyScale = Annotated[
-    str | None,
-    typer.Option(
-        help="default: paper; with --archive the largest of which all runs are there",
-        autocompletion=one_of(lambda: SCALES),
-    ),
-]
-FromArchive = Annotated[bool, typer.Option("--archive", help="read the archive of this checkout, not a store")]
-FigureId = Annotated[str | None, typer.Option("--figure", help="one figure, as `reprod list` names it")]
 
 
 def main() -> None:
@@ -133,42 +94,6 @@ def first(
     if context.invoked_subcommand is None:
         print(FIRST.format(version=__version__))
     return 0
-
-
-def pairs(words: Sequence[str] | None) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for word in words or ():
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise BadInput(f"-P {word}: expected NAME=VALUE")
-        if name in values:
-            raise BadInput(f"-P {name} is given twice")
-        values[name] = value
-    return values
-
-
-def scaled(words: Sequence[str] | None, scale: str | None) -> dict[str, str]:
-    """The parameters, with the scale among them."""
-    values = pairs(words)
-    if scale is None:
-        return values
-    scale_known(scale)
-    if values.get("scale", scale) != scale:
-        raise BadInput(f"--scale {scale} and -P scale={values['scale']}: say one of them")
-    return {"scale": scale, **values}
-
-
-def print_json(value: Any) -> None:
-    """Numbers that are not finite become null."""
-
-    def plain(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {name: plain(inner) for name, inner in part.items()}
-        if isinstance(part, (list, tuple)):
-            return [plain(inner) for inner in part]
-        return None if isinstance(part, float) and not math.isfinite(part) else part
-
-    print(json.dumps(plain(value), indent=1))
 
 
 def given(experiment: str, file: Path | None, typed: dict[str, str]) -> dict[str, str]:
@@ -239,19 +164,11 @@ def resume(
 
 
 @app.command()
-def config(
-    run_id: Annotated[str, typer.Argument(help="any run")],
-    out: Annotated[Path | None, typer.Option(help="write the file here")] = None,
-    tracking_uri: Uri = None,
-) -> int:
-    """Show the parameters of a run as a YAML file that `reprod run --config` reads."""
+def config(run_id: Annotated[str, typer.Argument(help="any run")], tracking_uri: Uri = None) -> int:
+    """Print the parameters of a run as a YAML file, which `reprod run --config FILE` reads."""
     from reprod.store import Store
 
-    text = to_yaml(Store(tracking_uri).get(run_id).config)
-    if out is None:
-        print(text, end="")
-    else:
-        (writable(out.parent, "--out") / out.name).write_text(text, encoding="utf-8")
+    print(to_yaml(Store(tracking_uri).get(run_id).config), end="")
     return 0
 
 
@@ -286,30 +203,10 @@ def figures(
 @app.command(name="list")
 def list_(as_json: Json = False, tracking_uri: Uri = None) -> int:
     """Show papers, experiments and figures, and what the store holds for each."""
-    from reprod.figures.figure import figures as find
-    from reprod.figures.figure import needs
+    from reprod.figures.listing import listing
     from reprod.store import Store
 
-    store = Store(tracking_uri)
-    index: dict[str, Any] = {}
-    listed: list[dict[str, Any]] = []
-    for paper in papers.papers().values():
-        experiments, drawn = [], []
-        for name in paper.experiments:
-            index[name] = store.by_digest(name)
-            records = [r for same in index[name].values() for r in same]
-            counts = {s: sum(r.status == s for r in records) for s in ("FINISHED", "RUNNING", "FAILED", "KILLED")}
-            there = {status.lower(): count for status, count in counts.items() if count}
-            about = (papers.config_class(name).__doc__ or "").strip().splitlines()[0]
-            experiments.append({"name": name, "about": about, "runs": there})
-        for each in find(paper.name):
-            states = {}
-            for scale in each.scales:
-                have = needs(each.runs(scale), store, index)
-                wanted = sum(len(config.seeds) for config, _ in have.found)
-                states[scale] = {"there": wanted - sum(len(c.seeds) for c in have.missing), "needed": wanted}
-            drawn.append({"id": each.id, "source": each.source, "runs": states})
-        listed.append({"paper": paper.name, "title": paper.title, "experiments": experiments, "figures": drawn})
+    listed = listing(Store(tracking_uri))
     if as_json:
         print_json(listed)
         return 0
@@ -511,19 +408,7 @@ def status(
     store = Store(tracking_uri)
     for run_id in dead or ():
         print(f"dead      {run_id}  {housekeeping.declare_dead(store, run_id)}  now KILLED", file=sys.stderr)
-    rows = []
-    for record in (*store.search(), *store.sweeps()):
-        state, about = housekeeping.state(record)
-        if state == "dead" and repair:
-            housekeeping.repair(store, record)
-            state, about = "repaired", f"now KILLED; `reprod resume {record.parent_id or record.id}` continues it"
-        rows.append({"state": state, "run": record.id, "name": record.name, "about": about})
-    for run_id in housekeeping.orphans(store):
-        state, about = "orphan", "made by `mlflow run`, which never started it (or is starting it now)"
-        if repair:
-            housekeeping.repair_orphan(store, run_id)
-            state, about = "repaired", "made by `mlflow run`, never started; now FAILED"
-        rows.append({"state": state, "run": run_id, "name": "", "about": about})
+    rows = housekeeping.survey(store, repair=repair)
     shown = [row for row in rows if row["state"] != "finished" or all_runs]
     if as_json:
         print_json(shown)

@@ -22,7 +22,7 @@ LAYERS = (
     ("jobs",),
     ("figures",),
     ("analysis",),
-    ("cite", "mlproject", "doctor", "archive_cli", "cli"),
+    ("cite", "mlproject", "doctor", "options", "archive_cli", "cli"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 

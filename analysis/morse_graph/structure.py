@@ -21,6 +21,7 @@ from reprod.figures.alter import Case, altered
 from reprod.figures.claims import PRINTED, AtLeast, AtMost, Claim, Equals, Estimate, our_limit, prediction, read_off
 from reprod.figures.figure import Runs
 from reprod.morse_graph.surrogate import condition
+from reprod.training import stream
 
 LABELS = {"paired": "by_net", "shuffled": "shuffled"}
 ONE = "in brackets: prediction interval of one run, which is what the paper shows"
@@ -34,7 +35,8 @@ def one_each(runs: Runs, label: str) -> list[Picture]:
 def of_each(runs: Runs, label: str) -> list[list[Picture]]:
     """All graphs of each seed."""
     found = pictures(runs, pairing=LABELS[label])
-    return [[p for p in found if p.record.seed == seed] for seed in sorted({p.record.seed for p in found})]
+    seeds: set[Any] = {p.record.seed for p in found}
+    return [[p for p in found if p.record.seed == seed] for seed in sorted(seeds)]
 
 
 def _shared(runs: Runs, label: str, some: Sequence[Picture]) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def with_printed(value: tuple[float, float]) -> Callable[[Runs], Runs]:
         return table.assign(weight=COORDINATES) if "axis" in table else table
 
     def early(values: np.ndarray, case: Case) -> np.ndarray:
-        around = np.random.default_rng(case.index).uniform(-1, 1, (len(values), 2))
+        around = stream(case.index, "around").uniform(-1, 1, (len(values), 2))
         around[0] = 0.0
         return PRINTED_AT + around if values.shape[1] == 2 else values
 

@@ -69,7 +69,7 @@ ONE = "in brackets: prediction interval of one ensemble, which is what the paper
 
 def by_seed(runs: Runs, names: Iterable[str], statistic: Statistic) -> np.ndarray:
     """The statistic (values of the sweep, seeds), for the seeds that every value has."""
-    found = [{r.seed: statistic.of(r) for r in of_training(runs, name)} for name in names]
+    found: list[dict[Any, float]] = [{r.seed: statistic.of(r) for r in of_training(runs, name)} for name in names]
     seeds = sorted(set.intersection(*(set(each) for each in found)))
     return np.array([[each[seed] for seed in seeds] for each in found], dtype=float).reshape(len(found), len(seeds))
 

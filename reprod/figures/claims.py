@@ -166,7 +166,8 @@ class Claim:
         if verdict != UNDECIDED:
             return verdict, reason, None
         more = self.further(found)
-        ask = f"{more} further seeds would decide" if more else "no number of seeds that one could run would decide"
+        seeds = "further seed would" if more == 1 else "further seeds would"
+        ask = f"{more} {seeds} decide" if more else "no number of seeds that one could run would decide"
         return verdict, "; ".join(filter(None, [reason, ask])), more
 
     def words(self, found: Estimate) -> str:

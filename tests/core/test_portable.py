@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from packaging.requirements import Requirement
 
 from reprod import doctor, machine
 from reprod.jobs import pool
@@ -132,6 +134,16 @@ def test_the_lock_names_no_index_and_hashes_everything():
     blocks = re.split(r"\n(?=\S)", text.strip())
     assert len(blocks) > 100
     assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []
+
+
+def test_the_lock_has_all_that_the_package_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["dependencies"] + [word for words in project["optional-dependencies"].values() for word in words]
+    locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.M))
+    for requirement in map(Requirement, asked):
+        name = requirement.name.lower().replace("_", "-")
+        assert name in locked, f"{name}: make the lock again (pyproject.toml says how)"
+        assert requirement.specifier.contains(locked[name]), requirement
 
 
 # -- the environment ------------------------------------------------------------------------------------------------
