@@ -164,19 +164,11 @@ def resume(
 
 
 @app.command()
-def config(
-    run_id: Annotated[str, typer.Argument(help="any run")],
-    out: Annotated[Path | None, typer.Option(help="write the file here")] = None,
-    tracking_uri: Uri = None,
-) -> int:
-    """Show the parameters of a run as a YAML file that `reprod run --config` reads."""
+def config(run_id: Annotated[str, typer.Argument(help="any run")], tracking_uri: Uri = None) -> int:
+    """Print the parameters of a run as a YAML file, which `reprod run --config FILE` reads."""
     from reprod.store import Store
 
-    text = to_yaml(Store(tracking_uri).get(run_id).config)
-    if out is None:
-        print(text, end="")
-    else:
-        (writable(out.parent, "--out") / out.name).write_text(text, encoding="utf-8")
+    print(to_yaml(Store(tracking_uri).get(run_id).config), end="")
     return 0
 
 
@@ -211,30 +203,10 @@ def figures(
 @app.command(name="list")
 def list_(as_json: Json = False, tracking_uri: Uri = None) -> int:
     """Show papers, experiments and figures, and what the store holds for each."""
-    from reprod.figures.figure import figures as find
-    from reprod.figures.figure import needs
+    from reprod.figures.listing import listing
     from reprod.store import Store
 
-    store = Store(tracking_uri)
-    index: dict[str, Any] = {}
-    listed: list[dict[str, Any]] = []
-    for paper in papers.papers().values():
-        experiments, drawn = [], []
-        for name in paper.experiments:
-            index[name] = store.by_digest(name)
-            records = [r for same in index[name].values() for r in same]
-            counts = {s: sum(r.status == s for r in records) for s in ("FINISHED", "RUNNING", "FAILED", "KILLED")}
-            there = {status.lower(): count for status, count in counts.items() if count}
-            about = (papers.config_class(name).__doc__ or "").strip().splitlines()[0]
-            experiments.append({"name": name, "about": about, "runs": there})
-        for each in find(paper.name):
-            states = {}
-            for scale in each.scales:
-                have = needs(each.runs(scale), store, index)
-                wanted = sum(len(config.seeds) for config, _ in have.found)
-                states[scale] = {"there": wanted - sum(len(c.seeds) for c in have.missing), "needed": wanted}
-            drawn.append({"id": each.id, "source": each.source, "runs": states})
-        listed.append({"paper": paper.name, "title": paper.title, "experiments": experiments, "figures": drawn})
+    listed = listing(Store(tracking_uri))
     if as_json:
         print_json(listed)
         return 0
@@ -436,19 +408,7 @@ def status(
     store = Store(tracking_uri)
     for run_id in dead or ():
         print(f"dead      {run_id}  {housekeeping.declare_dead(store, run_id)}  now KILLED", file=sys.stderr)
-    rows = []
-    for record in (*store.search(), *store.sweeps()):
-        state, about = housekeeping.state(record)
-        if state == "dead" and repair:
-            housekeeping.repair(store, record)
-            state, about = "repaired", f"now KILLED; `reprod resume {record.parent_id or record.id}` continues it"
-        rows.append({"state": state, "run": record.id, "name": record.name, "about": about})
-    for run_id in housekeeping.orphans(store):
-        state, about = "orphan", "made by `mlflow run`, which never started it (or is starting it now)"
-        if repair:
-            housekeeping.repair_orphan(store, run_id)
-            state, about = "repaired", "made by `mlflow run`, never started; now FAILED"
-        rows.append({"state": state, "run": run_id, "name": "", "about": about})
+    rows = housekeeping.survey(store, repair=repair)
     shown = [row for row in rows if row["state"] != "finished" or all_runs]
     if as_json:
         print_json(shown)

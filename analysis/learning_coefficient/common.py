@@ -68,7 +68,7 @@ def net_table(runs: Runs) -> pd.DataFrame:
             })  # fmt: skip
     table = pd.DataFrame(rows)
     known = table.exact.where(table.exact > 0)  # 0 where there is nothing to estimate
-    table.insert(table.columns.get_loc("acceptance"), "relative_error", 1 - table.estimate / known)
+    table.insert(list(table).index("acceptance"), "relative_error", 1 - table.estimate / known)
     return table
 
 

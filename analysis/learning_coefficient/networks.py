@@ -39,14 +39,15 @@ def near_exact(runs: Runs, column: str, *, metric: str, lost: Mapping[str, float
     estimate counts, a negative one too."""
     table = net_table(runs)
     where = "the trained parameter" if column == "trained_estimate" else "the truth"
-    for size_class, group in table[table.exact > 0].groupby("size_class", sort=False):
+    for size_class in dict.fromkeys(map(str, table.size_class)):
+        group = table[(table.exact > 0) & (table.size_class == size_class)]
         errors = (1 - group[column] / group.exact).to_numpy()
         known = errors[np.isfinite(errors)]
         of_class = Runs([(c, r) for c, r in runs if c.size_class == size_class], runs.scale)
         shared: dict[str, Any] = {
             "source": source, "samples": bootstrap(known, np.median), "paper_n": 100, "fmt": "+.3f",
             "unsuccessful": len(errors) - len(known) + failed(of_class),
-            "allowed": round(lost.get(str(size_class), 0.0) * len(errors)), "criterion": "an estimate",
+            "allowed": round(lost.get(size_class, 0.0) * len(errors)), "criterion": "an estimate",
             "remark": f"mean absolute error {np.abs(known).mean():.3f}" if len(known) else "",
             "run_ids": tuple(group.run_id),
             "refuted_by": lambda runs: altered(runs, seeds=24, metrics={metric: times(2.0)}),

@@ -147,7 +147,7 @@ def plateaus(runs: Runs) -> tuple[list[dict[int, float]], list[float]]:
 
 def as_stairs(runs: Runs, heights: Sequence[float]) -> Callable[[pd.DataFrame, Case], pd.DataFrame]:
     """A curve that rests at every plateau of the loss for eight records, with these estimates there, a little off."""
-    dim = runs.found[0][0].in_out_dim
+    dim = next(config.in_out_dim for config, _ in runs)
     losses = [staircase_loss(r, [10.0 * (i + 1) for i in range(dim)]) for r in range(dim)] + [1e-9]
 
     def curve(_: pd.DataFrame, case: Case) -> pd.DataFrame:
@@ -186,7 +186,7 @@ class StaircaseTheory:
 
     def claims(self, runs: Runs) -> Iterator[Claim]:
         curve = runs.records[0].table("curve")
-        dim = runs.found[0][0].in_out_dim
+        dim = next(config.in_out_dim for config, _ in runs)
         wanted = {"exact": dim**2 / 2, "rank": dim, "multiplicity": 1}
         yield Exact(
             name="theory does not move",

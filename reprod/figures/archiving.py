@@ -33,7 +33,8 @@ def add(chosen: Sequence[Figure], scale: str | None, store: Watched, folder: Pat
                 found = shown(figure, at, store, index)
                 again = draft.add(found)
             except BadInput as error:
-                yield f"not added: {figure.id} at scale {at}: {error}"
+                reason = str(error).partition("; these commands make them")[0].splitlines()[0]
+                yield f"not added: {figure.id} at scale {at}: {reason.removeprefix(f'{figure.id} at scale {at} ')}"
                 continue
             yield f"{figure.id} at scale {found.scale}: {len(found.records)} runs"
             # these used a run that has just been replaced by a newer one of the same parameters

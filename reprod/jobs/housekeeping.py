@@ -38,7 +38,7 @@ def state(record: Record) -> tuple[str, str]:
     return record.status.lower(), record.failure
 
 
-def repair(store: Store, record: Record) -> None:
+def settle_dead(store: Store, record: Record) -> None:
     """Settle a dead run: KILLED, with how to go on."""
     how = "start the sweep again" if "reprod.sweep" in record.tags else f"`reprod resume {record.id}` continues it"
     settle(store.client, record.id, "KILLED", f"{gone(record.entity)}; {how}")
@@ -72,6 +72,25 @@ def orphans(store: Store) -> list[str]:
     names = set(papers.experiments())
     made = [run for run in here if run.data.tags.get("mlflow.project.entryPoint") in names]
     return [run.info.run_id for run in made if not alive(run)]
+
+
+def survey(store: Store, *, repair: bool = False) -> list[dict[str, str]]:
+    """The state of every run, of every unfinished sweep, and of what `mlflow run` never started; the dead ones settled
+    where `repair`."""
+    rows = []
+    for record in (*store.search(), *store.sweeps()):
+        now, about = state(record)
+        if now == "dead" and repair:
+            settle_dead(store, record)
+            now, about = "repaired", f"now KILLED; `reprod resume {record.parent_id or record.id}` continues it"
+        rows.append({"state": now, "run": record.id, "name": record.name, "about": about})
+    for run_id in orphans(store):
+        now, about = "orphan", "made by `mlflow run`, which never started it (or is starting it now)"
+        if repair:
+            repair_orphan(store, run_id)
+            now, about = "repaired", "made by `mlflow run`, never started; now FAILED"
+        rows.append({"state": now, "run": run_id, "name": "", "about": about})
+    return rows
 
 
 # -- diff -----------------------------------------------------------------------------------------------------------

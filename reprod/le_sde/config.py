@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from reprod.config import Config, Named, at_scale, param, spell
 from reprod.errors import BadInput
@@ -58,10 +58,20 @@ class Dynamics(OnProcessor):
     dtype: str = param("float32", choices=("float32", "float64"), help="arithmetic; float64 is the original's")
     checkpoint_every: int = param(2000, at_least=1, identity=False, help="iterations between two checkpoints")
 
+    if TYPE_CHECKING:  # of both
+        n_train: int
+        n_val: int
+
+        @property
+        def classes(self) -> int: ...
+
+        @property
+        def channels(self) -> int: ...
+
     @property
     def evaluated_on(self) -> int | None:
         """So many of the validation images; None where it is all of them."""
-        every_image = self.n_val * self.classes  # type: ignore[attr-defined]
+        every_image = self.n_val * self.classes
         return None if self.val_images is None or self.val_images >= every_image else self.val_images
 
     def unused(self) -> set[str]:
@@ -76,12 +86,13 @@ class Dynamics(OnProcessor):
         super().prepare()
         size = 4 if self.dtype == "float32" else 8
         weights = 61_500 * size
-        logits = self.iterations * (self.classes * size + 13)  # type: ignore[attr-defined]
-        needed, there = self.networks * (weights + logits) / 1e9, memory()
+        logits = self.iterations * (self.classes * size + 13)
+        images = 3 * (self.n_train + self.n_val) * self.classes * self.channels * 1024 * size
+        needed, there = (self.networks * (weights + logits) + images) / 1e9, memory()
         if needed > there:
             raise BadInput(
-                f"networks={self.networks}, iterations={self.iterations}: weights and logits of all networks take "
-                f"{needed:.3g} GB, this machine has {there:.3g}"
+                f"networks={self.networks}, iterations={self.iterations}, n_train={self.n_train}: "
+                f"images, weights and logits take {needed:.3g} GB, this machine has {there:.3g}"
             )
 
 
@@ -182,7 +193,7 @@ class LeOdeSimulation(OnProcessor):
         "gaussian", choices=("gaussian", "measured"), help="Gaussian draws (published), or the measured class means"
     )
     simulations: int = param(500, at_least=2, at_most=10_000, help="Gaussian starts")
-    noise_scale: float = param(1.0, at_least=1e-100, at_most=1e100, help="factor of their standard deviation")
+    noise_scale: float = param(1.0, at_least=1e-6, at_most=1e6, help="factor of their standard deviation")
     keep: int | None = param(None, at_least=1, identity=False, help="simulations that are stored; none: all")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"training_scale": "small", "keep": 50},

@@ -133,7 +133,8 @@ def separable(features: Array) -> bool:
     for k in range(K):
         for m in range(k):
             x = np.concatenate([scaled[k], scaled[m]])
-            x = (x - x.mean(axis=0)) / x.std(axis=0)
+            size = x.std(axis=0)
+            x = (x - x.mean(axis=0)) / np.where(size > 0, size, 1.0)
             y = np.repeat([1.0, -1.0], n)[:, None]
             constraints = -y * np.hstack([x, np.ones((2 * n, 1))])
             found = linprog(np.zeros(dim + 1), constraints, -np.ones(2 * n), bounds=(None, None), method="highs")

@@ -20,6 +20,7 @@ FINER = {"euler": ("euler", "midpoint", "rk4"), "fehlberg2": ("fehlberg2", "dopr
 
 MOST_STEPS = 10_000  # of a training's solve: back-propagation keeps every state
 MOST_TEST_STEPS = 1_000_000
+FINEST_IN_FP32 = 1e-9  # a hundredth of float32's rounding: solves of a finer tolerance never end
 BF16 = 2.0**-8  # rounding of bfloat16, relative
 CHECKED_BY = {"euler": "midpoint", "midpoint": "rk4"}  # the test solver of the paper's step adaptation
 
@@ -98,8 +99,8 @@ class NeuralOde(Config):
             raise BadInput(f"solver={self.solver} needs tol")
         if self.adaptation != "none" and self.adapt_every > self.iterations:
             raise BadInput(f"adapt_every={self.adapt_every} is more than iterations={self.iterations}: nothing adapts")
-        if self.adaptation == "none" and not adaptive:
-            self._check_tests(self.step_size or 1.0)
+        if self.adaptation == "none":
+            self._check_tests((self.tol if adaptive else self.step_size) or 1.0)
         loosest = self.initial_tol if self.adaptation == "tolerance" else self.tol
         if self.precision == "bf16" and adaptive and loosest is not None and loosest < BF16:
             raise BadInput(
@@ -113,10 +114,17 @@ class NeuralOde(Config):
                     f"test_solvers={','.join(self.test_solvers)}: solver={self.solver} needs {kind} test solver"
                 )
 
-    def _check_tests(self, step: float) -> None:
+    def _check_tests(self, value: float) -> None:
+        """That the tests, with these factors on the step or tolerance, end."""
         factors = self.factors_to_test()
-        finest = step * min(factors) if self.factor_on == "step" else step / max(factors)
-        if finest * MOST_TEST_STEPS < 1:
+        finest = value * min(factors) if self.factor_on == "step" else value / max(factors)
+        if self.solver in ADAPTIVE:
+            if self.precision != "fp64" and finest < FINEST_IN_FP32:
+                raise BadInput(
+                    f"tol={value:g}, tested with {finest:.2g}: precision={self.precision} cannot keep to less than "
+                    f"{FINEST_IN_FP32:g}; use precision=fp64, a larger tol or larger test_factors"
+                )
+        elif finest * MOST_TEST_STEPS < 1:
             raise BadInput(
                 f"test_factors={','.join(f'{f:g}' for f in factors)}: a test would take over {MOST_TEST_STEPS} steps"
             )

@@ -234,6 +234,6 @@ def _torchdiffeq(
         integrate = odeint_adjoint if adjoint else odeint
         states = integrate(counted, z, t, method=setting.name, options=options, **keywords)
     except AssertionError as error:  # torchdiffeq: step underflow, non-finite state
-        raise SolverFailure(str(error).split(":")[0]) from error
+        raise SolverFailure(str(error).split(":")[0] + counted.remark) from error
     counted.phase = "backward"
     return states, evaluations

@@ -64,7 +64,8 @@ def _cifar(config: CifarResnet, run: Run) -> None:
     epoch_number, epoch = -1, None
 
     def healthy() -> bool:
-        return all(np.isfinite([history["loss"], *(row["train_loss"] for row in history["epochs"])]))
+        losses = [row[f"{split}_loss"] for row in history["epochs"] for split in ("train", "test")]
+        return bool(np.isfinite([history["loss"], *losses]).all())
 
     for iteration in loop(run, config.epochs * steps, state, every=config.checkpoint_every, healthy=healthy):
         e, step = divmod(iteration - 1, steps)

@@ -212,10 +212,10 @@ class ResnetTheory(Config):
         tuple(2**k for k in range(3, 10)), at_least=2, help="depths of the net that tends to the neural ODE"
     )
     n_train: int = param(100, at_least=1, help="samples")
-    dim: int = param(16, at_least=1, help="dimension")
-    width: int = param(32, at_least=1, help="width")
+    dim: int = param(16, at_least=8, help="dimension; in less, the checks of means need wider tolerances")
+    width: int = param(32, at_least=8, help="width")
     lengthscale: float = param(
-        0.5, at_least=0.01, at_most=10, help="of the smooth weights of the limit, a Gaussian process in s"
+        0.5, at_least=0.1, at_most=10, help="of the smooth weights of the limit, a Gaussian process in s"
     )
     device: str = param("auto", identity=False, help="auto or cpu: nets this small are computed on the processor")
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

@@ -226,8 +226,9 @@ class Store:
             if found:
                 return Record(self, found[0])
         # a server chooses the ids of its runs: one that was restored there says in a tag which it had
-        if restored := self.search(extra=f"tags.`{ARCHIVED_ID}` = '{run_id}'"):
-            return restored[0]
+        places = [e.experiment_id for e in self._pages(self.client.search_experiments, max_results=1000)]
+        if restored := self.client.search_runs(places, f"tags.`{ARCHIVED_ID}` = '{run_id}'", max_results=1):
+            return Record(self, restored[0])
         raise BadInput(f"the store {masked(self.uri)} has no run {run_id}")
 
     def points(self, run_id: str, metric: str) -> list[tuple[int, int, float]]:

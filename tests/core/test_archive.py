@@ -203,11 +203,14 @@ def test_a_newer_run_takes_the_place_of_the_older_and_of_its_parents(archive: Pa
 
 
 def test_an_archive_beyond_its_budget_is_refused_and_stays(archive: Path, folder: Path, monkeypatch):
-    monkeypatch.setattr(format, "BUDGET", 10)
     before = archive.read_bytes()
     assert launch.execute(at_scale(Toy, "small", seeds=(0, 1))) == 0
-    said = added(folder, "small")
-    assert "does not fit" in said[0] and "path.npy" in said[0] and archive.read_bytes() == before
+    (folder / "another.zip").write_bytes(bytes(100))
+    for limit in ("BUDGET", "TOGETHER"):  # of one, and of all
+        with monkeypatch.context() as patch:
+            patch.setattr(format, limit, 110)
+            said = added(folder, "small")
+        assert "does not fit" in said[0] and "path.npy" in said[0] and archive.read_bytes() == before
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -278,6 +281,32 @@ def test_restoring_again_changes_nothing(archive: Path, other: str):
     before = content(other)
     assert (lambda done: (done.new, done.there))(restore([Archive(archive)], other)) == (0, 3)
     assert content(other) == before
+
+
+def test_a_server_chooses_ids_and_the_store_understands_the_old_ones(archive, made, other, monkeypatch):
+    from reprod.store.archive import restore as module
+
+    monkeypatch.setattr(module, "_database", lambda store: None)  # as if over HTTP
+    assert restore([Archive(archive)], other).renamed
+    there = Store(other)
+    for record in made.search():
+        back = there.get(record.id)
+        assert back.id != record.id and back.tags["reprod.archived_id"] == record.id
+        assert back.metrics == record.metrics and (back.start, back.end) == (record.start, record.end)
+        assert back.parent_id == (there.get(record.parent_id).id if record.parent_id else None)
+    assert plan.make(WALKS.runs("smoke"), there).jobs == []
+    again = restore([Archive(archive)], other)
+    assert (again.new, again.there) == (0, 3)
+
+
+def test_a_server_that_fails_half_way_is_cleared(archive, other, monkeypatch):
+    from reprod.store.archive import restore as module
+
+    monkeypatch.setattr(module, "_database", lambda store: None)
+    monkeypatch.setattr("mlflow.tracking.MlflowClient.log_artifacts", lambda *_: 1 / 0)
+    with pytest.raises(BadInput, match="nothing was restored"):
+        restore([Archive(archive)], other)
+    assert Store(other).search() == []
 
 
 def test_a_store_with_another_run_of_that_id_is_left_as_it_was(archive: Path, made: Store):

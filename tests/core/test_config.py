@@ -5,7 +5,8 @@ import pytest
 from reprod import cli, store
 from reprod.config import at_scale, from_spelled, from_yaml, parameter_table, resolve, spell, to_yaml
 from reprod.errors import BadInput, nearest
-from reprod.jobs import launch
+from reprod.jobs import launch, pool
+from reprod.jobs import sweep as sweep_
 from reprod.store import provenance
 from tests.core.toy import Toy
 
@@ -91,6 +92,16 @@ def test_a_given_parameter_without_effect_is_said(toy, capsys):
     assert launch.entry_point("toy")([*words[:3], "0.25"]) == 0
     assert "step_size has no effect" in capsys.readouterr().err
     assert launch.guarded(lambda: launch._run("toy", {"step_size": "0.25"}, typed=True)) == 0
+    assert "no effect" not in capsys.readouterr().err
+
+
+def test_a_sweep_over_a_parameter_without_effect_says_so(toy, capsys):
+    values = {"solver": "dopri5", "step_size": "0.5,0.25"}
+    assert sweep_.sweep("toy", values, pool.Options(), dry_run=True) == 0
+    said = capsys.readouterr()
+    assert "step_size has no effect with the other parameters of this toy" in said.err
+    assert said.out.startswith("1 configurations"), "they are one and the same"
+    assert sweep_.sweep("toy", {"solver": "euler,dopri5", "step_size": "0.5,0.25"}, pool.Options(), dry_run=True) == 0
     assert "no effect" not in capsys.readouterr().err
 
 

@@ -134,7 +134,7 @@ def test_status_tells_the_dead_from_the_living_and_repairs_only_those(toy):
     assert states == {0.1: "finished", 0.9: "dead", 0.8: "live"}
     for record in store.Store().search("toy"):
         if housekeeping.state(record)[0] == "dead":
-            housekeeping.repair(store.Store(), record)
+            housekeeping.settle_dead(store.Store(), record)
     states = {r.config.rate: r.status for r in store.Store().search("toy")}
     assert states == {0.1: "FINISHED", 0.9: "KILLED", 0.8: "RUNNING"}
     living.settle("KILLED")

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -119,11 +120,19 @@ def killed(like: Record) -> str:
     return run.run_id
 
 
+def command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that `reprod ...` names, and the words that it is given: `reprod archive add` is one in a group."""
+    command, rest = typer.main.get_command(cli.app), words[1:]
+    while rest and hasattr(command, "commands"):
+        assert rest[0] in command.commands, f"there is no command {' '.join(words)}"
+        command, rest = command.commands[rest[0]], rest[1:]
+    return command, rest
+
+
 def parse(words: list[str]) -> dict:
     """The options of a `reprod` command, checked against what there is."""
-    group = typer.main.get_command(cli.app)
-    assert words[1] in group.commands, f"there is no command reprod {words[1]}"  # type: ignore[attr-defined]
-    given = group.commands[words[1]].make_context(words[1], words[2:]).params  # type: ignore[attr-defined]
+    command, rest = command_of(words)
+    given = {} if hasattr(command, "commands") else command.make_context(words[1], rest).params
     figures(given.get("paper"), given.get("experiment"), given.get("figure"))
     if words[1] in ("run", "sweep"):
         values = cli.pairs([w.replace("RUN_ID", "0" * 32) for w in given["parameters"] or ()])
@@ -156,8 +165,8 @@ def shrunk(words: list[str], store: Store, paper: str) -> list[str]:
 
 
 def heavy(words: list[str]) -> bool:
-    """What other tests do at length (`report`), and what needs Slurm."""
-    return words[1] == "report" or "slurm" in words or "--slurm" in words
+    """What other tests do at length (`report`, archives), and what needs Slurm."""
+    return words[1] in ("report", "archive", "restore", "docs") or bool({"--archive", "slurm", "--slurm"} & set(words))
 
 
 @pytest.mark.timeout(600)
@@ -197,11 +206,9 @@ def parse_mlflow(words: list[str]) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_within_the_text_parse(page: Path):
-    group = typer.main.get_command(cli.app)
     for text in inline(page):
         words = shlex.split(text.replace("[", "").replace("]", ""))
-        assert words[1] in group.commands, text  # type: ignore[attr-defined]
-        known = {o for p in group.commands[words[1]].params for o in p.opts}  # type: ignore[attr-defined]
+        known = {option for parameter in command_of(words)[0].params for option in parameter.opts}
         assert {w for w in words if w.startswith("-")} <= known, text
         if len(words) > 2 and not any(PLACEHOLDER.match(w.rpartition("=")[2]) for w in words) and "..." not in text:
             parse(words)

@@ -51,6 +51,9 @@ def test_separable_is_about_hyperplanes():
     points = rng.standard_normal((3, 30, 3)) * 0.1
     assert separation.separable(points + 5 * np.eye(3)[:, None])
     assert not separation.separable(points)
+    flat = points + 5 * np.eye(3)[:, None]
+    flat[:2, :, 2] = 0.5  # a coordinate that says nothing about two of the classes
+    assert separation.separable(flat)
     ring = np.stack([points[0, :, :2], points[0, :, :2] * 50])
     assert not separation.separable(ring)
 

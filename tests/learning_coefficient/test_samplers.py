@@ -11,7 +11,7 @@ from reprod.learning_coefficient.dln import DlnPotential
 from reprod.learning_coefficient.exact import bottleneck_energy, quadratic_sgld_estimate
 from reprod.learning_coefficient.mala import acceptance_probability
 
-pytestmark = pytest.mark.filterwarnings("ignore:the estimate exceeds")
+pytestmark = pytest.mark.filterwarnings("ignore:the estimate exceeds", "ignore:only", "ignore:the halves")
 
 
 class Formula:

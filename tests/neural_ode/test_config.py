@@ -14,6 +14,10 @@ from reprod.neural_ode.config import CifarOde, MnistOde, SphereOde, XorFan
         (SphereOde, {"step_size": "inf"}, "step_size=inf: must be less than inf"),
         (SphereOde, {"test_factors": "1e-300"}, "test_factors=1e-300: a test would take over 1000000 steps"),
         (SphereOde, {"test_factors": "1e9", "factor_on": "nsteps"}, "test_factors=1e.09: a test would take over"),
+        (
+            SphereOde, {"solver": "dopri5", "tol": "1e-7", "test_factors": "1,1e-6"},
+            "tol=1e-07, tested with 1e-13: precision=fp32 cannot keep to less than 1e-09",
+        ),
         (SphereOde, {"curve_steps": "1e9"}, "curve_steps=1000000000: must be at most"),
         (SphereOde, {"adaptation": "step", "iterations": "10"}, "adapt_every=50 is more than iterations=10"),
         (SphereOde, {"adaptation": "step", "max_steps": "1e6"}, "max_steps=1000000: must be at most 10000"),
@@ -23,6 +27,7 @@ from reprod.neural_ode.config import CifarOde, MnistOde, SphereOde, XorFan
             SphereOde, {"solver": "dopri5", "adaptation": "tolerance", "precision": "bf16"},
             "precision=bf16 rounds the field to 0.0039, solver=dopri5 cannot keep to a tolerance of 1e-06",
         ),
+        (SphereOde, {"solver": "dopri5", "tol": "1e-14"}, "tol=1e-14, tested with 1e-15: precision=fp32 cannot"),
         (SphereOde, {"solver": "dopri5", "tol": "inf"}, "tol=inf: must be at most 1"),
         (SphereOde, {"data_scale": "1e300"}, "data_scale=1e.300: must be at most 1000000"),
         (SphereOde, {"init": "normal", "init_scale": "inf"}, "init_scale=inf"),

@@ -195,6 +195,13 @@ def test_adaptive_failure_has_its_own_exception(field, reason):
         solve(field, double(1.0), SolverSetting("dopri5", 1e-6), max_evaluations=200)
 
 
+@pytest.mark.parametrize(("tol", "rounded"), [(1e-9, True), (1e-6, False)])
+def test_a_tolerance_below_the_rounding_is_named_as_what_it_is(tol, rounded):
+    with pytest.raises(SolverFailure) as error:
+        solve(lambda z: -1e5 * z, double(1.0).float(), SolverSetting("dopri5", tol), max_evaluations=50)
+    assert ("float32 rounds by 1e-07, more than the tolerance" in str(error.value)) == rounded
+
+
 @pytest.mark.parametrize("value", [0.0, -0.5, math.nan])
 @pytest.mark.parametrize(("solver", "kind"), [("rk4", "step_size"), ("dopri5", "tol")])
 def test_a_setting_that_means_nothing_is_refused(solver, kind, value):

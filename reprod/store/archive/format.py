@@ -33,6 +33,7 @@ from reprod.store.files import write_whole
 FORMAT = 1
 LARGEST = 512 * 1024  # bytes of a file that no figure and no claim reads
 BUDGET = 25_000_000  # bytes of an archive
+TOGETHER = 80_000_000  # bytes of all
 RULE = (
     "Whole and lossless: every file of a run that one of our figures or claims reads; parameters, tags and metric "
     f"histories. Also every other file of at most {LARGEST} bytes. Left out: larger files that no figure or claim "

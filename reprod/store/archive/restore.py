@@ -10,6 +10,7 @@ Everything is checked before anything is written: a store is as it was when an a
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 import urllib.error
@@ -246,6 +247,7 @@ def _into_server(store: Store, _: None, wanted: Sequence[Wanted]) -> None:
     """By MLflow's interface. The tag with the old id comes last; after a failure what was made is deleted."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each run
     client = store.client
     made: dict[str, str] = {}  # new ids by archived ones
     places = {run["place"]: experiment_id(client, run["place"]) for _, run in wanted}

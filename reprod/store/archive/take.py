@@ -61,18 +61,20 @@ class Draft:
     members: dict[str, Callable[[], tuple[str, bytes]]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)  # packed bytes, by sha256
     machines: dict[str, float] = field(default_factory=dict)
+    others: int = 0  # bytes of the other archives in the folder
 
     @classmethod
     def of(cls, paper: str, path: Path) -> Draft:
+        others = sum(each.stat().st_size for each in path.parent.glob("*.zip") if each != path)
         if not path.exists():
-            return cls(paper)
+            return cls(paper, others=others)
         there = Archive(path)
         if there.paper != paper:
             raise there.bad(f"an archive of {there.paper}, not of {paper}")
         figures = {(each["figure"], each["scale"]): list(each["runs"]) for each in there.figures}
         members = there.packed()
         sizes = {digest: there.size(digest) for digest in members}
-        return cls(paper, figures, dict(there.runs), members, sizes, dict(there.index["machines"]))
+        return cls(paper, figures, dict(there.runs), members, sizes, dict(there.index["machines"]), others)
 
     def add(self, shown: Shown) -> list[tuple[str, str]]:
         """Take a figure's runs, with their parents. Figures that now lack a run which was replaced by a newer one of
@@ -98,10 +100,11 @@ class Draft:
         runs = {run_id: run for run_id, run in runs.items() if run_id in kept}
         needed = format.needed(runs)
         total = sum(sizes[digest] for digest in needed)
-        if total > format.BUDGET:
+        room = min(format.BUDGET, format.TOGETHER - self.others)
+        if total > room:
             raise BadInput(
                 f"{shown.figure} at scale {shown.scale} does not fit: the archive of {self.paper} would have "
-                f"{total / 1e6:.1f} MB of {format.BUDGET / 1e6:.0f}; the largest: {_largest(runs, sizes)}"
+                f"{total / 1e6:.1f} MB of {room / 1e6:.0f}; the largest: {_largest(runs, sizes)}"
             )
         self.figures, self.runs = figures, runs
         self.members = {digest: members[digest] for digest in needed}
