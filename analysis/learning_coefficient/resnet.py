@@ -257,7 +257,7 @@ class L2MomentumSweep(L2Sweep):
 
     settings = {
         "paper": {"learning_rate": 5e-4, "momentum": 0.9, "step_size": 5e-8, "iterations": 15_001, "eval_every": 500},
-        # As in the paper, a quarter of the other sweeps' step: L2 shrinks the weights, and so the stable steps with them.
+        # As in the paper, a quarter of the other sweeps' step: L2 shrinks the weights, and the stable steps too.
         "medium": {"learning_rate": 5e-3, "momentum": 0.9, "step_size": 5e-6},
         "small": {"learning_rate": 5e-3, "momentum": 0.9},
     }  # fmt: skip
