@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -157,8 +158,8 @@ class DlnInputs:
     def __post_init__(self) -> None:
         if self.distribution not in INPUTS:
             raise ValueError(f"distribution={self.distribution!r} is not one of {', '.join(INPUTS)}")
-        if self.num_data < 1 or self.width < 1:
-            raise ValueError(f"num_data and width must be positive, got {self.num_data} and {self.width}")
+        if not all(isinstance(n, Integral) and n >= 1 for n in (self.num_data, self.width)):
+            raise ValueError(f"num_data and width must be positive integers, got {self.num_data} and {self.width}")
 
     @cached_property
     def _key(self) -> np.uint64:
@@ -373,6 +374,11 @@ def estimate_dln_llc(
         **sampling: `Sampling`.
     """
     matrices = [torch.as_tensor(w, dtype=torch.float32) for w in weights]
+    shapes = [tuple(w.shape) for w in matrices]
+    if not shapes or any(len(s) != 2 for s in shapes) or any(a[1] != b[0] for a, b in pairwise(shapes)):
+        raise ValueError(f"weights must be matrices (n_(k-1), n_k) that follow one another, got shapes {shapes}")
+    if not isinstance(inputs, DlnInputs):
+        inputs = torch.as_tensor(inputs)
     widths = (*(w.shape[0] for w in matrices), matrices[-1].shape[1])
     settings = Sampling(**{**sampling, **({"batch_size": None} if mode == "collapsed" else {})})
     goal = product([w.double() for w in matrices]) if target is None else target

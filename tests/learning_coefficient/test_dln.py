@@ -100,6 +100,18 @@ def test_the_optimisers_are_those_of_torch(network, optimizer):
     torch.testing.assert_close(ours.params[0], flat([p.detach() for p in model.parameters()]), rtol=1e-3, atol=1e-4)
 
 
+def test_bad_weights_and_inputs_are_named(network):
+    weights, x = network
+    quick = {"num_steps": 5, "batch_size": 20, "step_size": 1e-6, "chains": 1}
+    for wrong in ([], [weights[0], weights[0]], [np.ones(3)]):
+        with pytest.raises(ValueError, match="weights must be matrices"):
+            estimate_dln_llc(wrong, x, **quick)
+    with pytest.raises(ValueError, match=r"must be positive integers, got 3.5 and 3"):
+        DlnInputs(3.5, 3)
+    same = [estimate_dln_llc(weights, rows, **quick).loss_trace for rows in (x, x.numpy())]
+    np.testing.assert_array_equal(*same)
+
+
 def test_rows_are_splitmix64_of_seed_row_and_column():
     inputs = DlnInputs(10**6, 3, seed=4)
     key, mask = int(stream(4, "data/inputs").integers(2**62)), 2**64 - 1
