@@ -56,7 +56,8 @@ def report_estimate(run: Run, found: LlcEstimate, prefix: str, *, trace_name: st
 def note_warnings(run: Run, found: LlcEstimate, name: str) -> None:
     """Reasons for doubt are kept with the run; that chains diverged is also said at once."""
     if found.warnings:
-        run.note(name, " | ".join(found.warnings))
+        # The estimator's num_steps is the experiments' sgld_steps.
+        run.note(name, " | ".join(found.warnings).replace("num_steps", "sgld_steps"))
     if found.diverged:
         warnings.warn(f"{run.config.title()}: {found.warnings[0]}", stacklevel=2)
 

@@ -74,7 +74,9 @@ def test_a_network_whose_chains_diverge_is_reported_and_has_no_estimate():
         run = finished(dln_llc, config)
     assert last(run, "llc/diverged_chains") == 2
     assert "llc/estimate" not in run.metrics
-    assert "llc.warnings" in run.notes
+    assert "2 of 2 chains diverged" in run.notes["llc.warnings"]
+    short = finished(dln_llc, at_scale(DlnLlc, "smoke", widths=(5, 8, 5), train=False))
+    assert "raise sgld_steps (now 200)" in short.notes["llc.warnings"]
 
 
 def test_a_training_that_diverges_fails_and_says_what_to_lower():
