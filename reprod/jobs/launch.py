@@ -103,8 +103,7 @@ def _run(name: str, values: Mapping[str, str], *, adopt: str | None = None, type
         return resume(run_id, entry=name, made=adopt)
     config = resolve(papers.config_class(name), values)
     say_ineffective(name, ineffective(config, values if typed else None))
-    _say_how_long(config)
-    return execute(config, adopt=adopt, note=note)
+    return execute(config, adopt=adopt, note=note, alone=True)
 
 
 def _say_how_long(config: Config) -> None:
@@ -127,14 +126,25 @@ def say_ineffective(experiment: str, names: Iterable[str]) -> None:
 
 
 def execute(
-    config: Config, *, resume: str | None = None, adopt: str | None = None, parent_id: str | None = None, note: str = ""
+    config: Config,
+    *,
+    resume: str | None = None,
+    adopt: str | None = None,
+    parent_id: str | None = None,
+    note: str = "",
+    alone: bool = False,
 ) -> int:
-    """Run an experiment in this process and record it. Returns the exit status; `BadInput` leaves no run behind."""
+    """Run an experiment in this process and record it. Returns the exit status; `BadInput` leaves no run behind.
+
+    `alone`: it is no part of a larger plan, and a person wants to know how long it will take.
+    """
     print(f"{config.title()}: looking at data, device and store", file=sys.stderr, flush=True)
     config.prepare()
     project.writable(project.cache_dir(), "work in progress (REPROD_CACHE names another folder)")
     project.seconds("REPROD_PATIENCE", 60.0)
     _check_upstream(config)
+    if alone:
+        _say_how_long(config)
     from reprod import training
     from reprod.store import writer
 

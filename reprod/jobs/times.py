@@ -41,7 +41,7 @@ class Times:
         alike = [each for each in known if each.config.scale == config.scale]
         work = config.work()
         if not alike and work is not None:
-            alike = known
+            alike = [each for each in known if each.config.scale != "smoke"]  # a smoke run is all set-up and no work
         if not alike:
             return None
         distance = [_distance(config, each.config) for each in alike]
