@@ -504,7 +504,9 @@ class All(Claim):
             raise ValueError(f"the claim {self.name!r} has no parts")
 
     def judge(self, scale: str) -> Finding:
-        found = [part.judge(scale) for part in self.parts]
+        of_all = {"unsuccessful": self.unsuccessful, "allowed": self.allowed, "criterion": self.criterion}
+        counted = of_all if self.unsuccessful else {}  # seeds without a result count in every part
+        found = [dataclasses.replace(part, **counted).judge(scale) for part in self.parts]
         verdicts = [f.verdict for f in found]
         verdict = next((v for v in (NOT_COMPARABLE, NOT_REPRODUCED, UNDECIDED) if v in verdicts), REPRODUCED)
         if scale not in (*self.scales, "theory") and verdict != NOT_COMPARABLE:

@@ -257,6 +257,7 @@ def test_a_sentence_with_parts():
     assert verdict(both(yes, open_)) == UNDECIDED
     assert verdict(both(yes, open_, no)) == NOT_REPRODUCED
     assert "part 1" in both(yes, no).judge("paper").reason
+    assert verdict(dataclasses.replace(both(yes, yes), unsuccessful=1)) == NOT_REPRODUCED, "a seed without a result"
     assert verdict(both(yes, no).refuted()) == NOT_REPRODUCED
     assert verdict(both(yes, no).confirmed()) == REPRODUCED
 
