@@ -504,8 +504,9 @@ class All(Claim):
             raise ValueError(f"the claim {self.name!r} has no parts")
 
     def judge(self, scale: str) -> Finding:
-        of_all = {"unsuccessful": self.unsuccessful, "allowed": self.allowed, "criterion": self.criterion}
-        counted = of_all if self.unsuccessful else {}  # seeds without a result count in every part
+        counted: dict[str, Any] = {}
+        if self.unsuccessful:  # seeds without a result count in every part
+            counted = {"unsuccessful": self.unsuccessful, "allowed": self.allowed, "criterion": self.criterion}
         found = [dataclasses.replace(part, **counted).judge(scale) for part in self.parts]
         verdicts = [f.verdict for f in found]
         verdict = next((v for v in (NOT_COMPARABLE, NOT_REPRODUCED, UNDECIDED) if v in verdicts), REPRODUCED)
