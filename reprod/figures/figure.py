@@ -21,7 +21,6 @@ A figure never trains and reads nothing but the store. `runs` may return an empt
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,16 +31,12 @@ import pandas as pd
 from reprod import papers
 from reprod.config import Config
 from reprod.errors import BadInput, nearest
-from reprod.figures.claims import NOT_COMPARABLE, UNDECIDED, Finding, check_unique
-from reprod.figures.claims import NOT_REPRODUCED as NOT_REPRODUCED  # TRANSITION
-from reprod.figures.claims import REPRODUCED as REPRODUCED  # TRANSITION
+from reprod.figures.claims import UNDECIDED, Claim, Finding, check_unique
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
 
     from reprod.store import Record, Store
-
-TOO_FEW = "too few runs"  # TRANSITION
 
 
 @dataclass
@@ -51,27 +46,6 @@ class Drawing:
     figure: MplFigure
     table: pd.DataFrame
     remarks: str = ""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One statement of the paper beside ours.
-
-    `published` and `ours` are words with their spread ("98.7 +- 1.0 %"); `value` and `interval` are ours as numbers,
-    the interval a 95 % confidence interval over seeds or trials where there are at least two.
-    """
-
-    name: str
-    statement: str
-    source: str
-    published: str
-    ours: str
-    verdict: str
-    value: float = math.nan
-    interval: tuple[float, float] = (math.nan, math.nan)
-    n: int = 0
-    reason: str = ""
-    run_ids: tuple[str, ...] = ()
 
 
 class Runs:
@@ -140,7 +114,7 @@ class Figure:
     def claiming(self) -> bool:
         return hasattr(self.what, "claims")
 
-    def claims(self, runs: Runs) -> list[Any]:
+    def claims(self, runs: Runs) -> list[Claim]:
         """What the paper says, with our samples. Raises `BadInput` for two of the same name."""
         found = list(self.what.claims(runs)) if self.claiming else []  # type: ignore[attr-defined]
         check_unique(found, self.id)
@@ -149,7 +123,7 @@ class Figure:
     def findings(self, runs: Runs) -> list[Finding]:
         """The claims, judged."""
         scale = runs.scale if len(runs) else "theory"
-        judged = [legacy(c, scale) if isinstance(c, Claim) else c.judge(scale) for c in self.claims(runs)]
+        judged = [claim.judge(scale) for claim in self.claims(runs)]
         return [f if f.run_ids else replace(f, run_ids=runs.ids) for f in judged]
 
     def unchecked(self, reason: str) -> list[Finding]:
@@ -158,17 +132,6 @@ class Figure:
             return []
         row = Finding("all claims", self.caption, self.source, "", "", "", UNDECIDED, reason=reason)
         return [row]
-
-
-def legacy(claim: Claim, scale: str) -> Finding:
-    """TRANSITION, until every claim is of a kind: a verdict that its figure computed itself."""
-    verdict, reason = claim.verdict, claim.reason
-    if verdict == TOO_FEW:
-        verdict = UNDECIDED
-    elif scale == "smoke":
-        verdict, reason = NOT_COMPARABLE, "scale smoke only proves that the code works"
-    return Finding(claim.name, claim.statement, claim.source, claim.published, "", claim.ours, verdict, claim.value,
-                   claim.interval, claim.n, reason, None, claim.run_ids)  # fmt: skip
 
 
 _REGISTRY: dict[str, dict[str, Figure]] = {}
