@@ -26,8 +26,9 @@ from reprod.learning_coefficient.exact import (
     dln_hessian_trace,
     dln_learning_coefficient,
 )
-from reprod.learning_coefficient.reporting import device_of, finite, generated, report_estimate
+from reprod.learning_coefficient.reporting import finite, generated, report_estimate
 from reprod.learning_coefficient.sizes import SIZE_CLASSES, sample_widths
+from reprod.machine import device_of
 from reprod.run import Run
 from reprod.training import stream
 
@@ -48,7 +49,7 @@ def _one_network(config: DlnLlc, run: Run) -> None:
         singular_mean=config.singular_mean, singular_std=config.singular_std,
     )  # fmt: skip
     exact = dln_learning_coefficient(widths, rank)
-    device = device_of(config)
+    device = device_of(config.device)
     inputs = DlnInputs(config.n_train or size.n_train, widths[0], seed, config.input_distribution, str(device))
     # The collapsed sampler needs no rows, but training, if asked for, is on minibatches.
     mode = "minibatch" if config.train else config.sampler

@@ -16,7 +16,8 @@ from reprod.learning_coefficient.config import DlnSaddleDynamics
 from reprod.learning_coefficient.dln import DlnPotential, DlnTraining, dln_potential, flat, product, unflat
 from reprod.learning_coefficient.estimate import Chains, Sampling
 from reprod.learning_coefficient.exact import dln_learning_coefficient, numerical_rank
-from reprod.learning_coefficient.reporting import device_of, finite, generated
+from reprod.learning_coefficient.reporting import finite, generated
+from reprod.machine import device_of
 from reprod.run import Run
 from reprod.training import stream, torch_stream
 
@@ -28,7 +29,7 @@ def dln_saddle_dynamics(config: DlnSaddleDynamics, run: Run) -> None:
 
 def _saddle_to_saddle(config: DlnSaddleDynamics, run: Run) -> None:
     (seed,) = config.seeds
-    device, d = device_of(config), config.in_out_dim
+    device, d = device_of(config.device), config.in_out_dim
     widths = (d, *[config.width] * config.hidden_layers, d)
     teacher = 10.0 * torch.diag(torch.arange(1.0, d + 1))
     x = torch.randn(config.n_train, d, generator=torch_stream(seed, "data")).to(device)

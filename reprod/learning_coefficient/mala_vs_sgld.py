@@ -10,7 +10,8 @@ from reprod.learning_coefficient.config import MalaVsSgld
 from reprod.learning_coefficient.estimate import Chains, Sampling
 from reprod.learning_coefficient.models import ReluMlp
 from reprod.learning_coefficient.potentials import ModelPotential
-from reprod.learning_coefficient.reporting import device_of, generated, report_estimate, teacher_data
+from reprod.learning_coefficient.reporting import generated, report_estimate, teacher_data
+from reprod.machine import device_of
 from reprod.run import Run
 
 
@@ -21,7 +22,7 @@ def mala_vs_sgld(config: MalaVsSgld, run: Run) -> None:
 
 def _timed_chain(config: MalaVsSgld, run: Run) -> None:
     (seed,) = config.seeds
-    device = device_of(config)
+    device = device_of(config.device)
     truth = ReluMlp(config.widths, seed=config.truth_seed).to(device)
     x, y = teacher_data(truth, config.n_train, config.truth_seed, device)
     generated(run, "uniform_inputs", config.n_train, (config.widths[0],), x)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,6 @@ from reprod.run import Run
 from reprod.training import torch_stream
 
 LOG_POINTS = 50  # metrics of a trace that a person sees in the UI; the whole trace is an array
-
-
-def device_of(config: Any) -> torch.device:
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
 
 
 def report_estimate(run: Run, found: LlcEstimate, prefix: str, *, trace_name: str = "loss_trace") -> None:

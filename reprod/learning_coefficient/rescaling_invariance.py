@@ -14,7 +14,8 @@ from reprod.learning_coefficient.config import RescalingInvariance
 from reprod.learning_coefficient.estimate import Chains, Sampling
 from reprod.learning_coefficient.models import ReluMlp
 from reprod.learning_coefficient.potentials import ModelPotential
-from reprod.learning_coefficient.reporting import device_of, finite, generated, report_estimate, teacher_data
+from reprod.learning_coefficient.reporting import finite, generated, report_estimate, teacher_data
+from reprod.machine import device_of
 from reprod.run import Run
 
 
@@ -25,7 +26,7 @@ def rescaling_invariance(config: RescalingInvariance, run: Run) -> None:
 
 def _rescaled(config: RescalingInvariance, run: Run) -> None:
     (seed,) = config.seeds
-    device = device_of(config)
+    device = device_of(config.device)
     widths = (config.input_width, config.width, config.input_width)
     truth = ReluMlp(widths, seed=seed, duplicated=config.duplicated).to(device)
     x, y = teacher_data(truth, config.n_train, seed, device)

@@ -16,7 +16,8 @@ from reprod.errors import Diverged
 from reprod.learning_coefficient.config import ResnetLlcCurve
 from reprod.learning_coefficient.estimate import LlcEstimate, estimate_llc
 from reprod.learning_coefficient.models import ResNet18
-from reprod.learning_coefficient.reporting import device_of, finite, note_warnings
+from reprod.learning_coefficient.reporting import finite, note_warnings
+from reprod.machine import device_of
 from reprod.run import Run
 from reprod.training import stream, torch_stream
 
@@ -30,7 +31,7 @@ def _resnet_curve(config: ResnetLlcCurve, run: Run) -> None:
     from reprod.data import images
 
     (seed,) = config.seeds
-    device = device_of(config)
+    device = device_of(config.device)
     sets = {}
     for split, count in (("train", config.n_train), ("test", config.n_test)):
         loaded = images.load("cifar10", split, config.data_dir).first(count)

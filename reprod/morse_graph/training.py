@@ -13,15 +13,14 @@ network trained in a batch of a hundred and the same network trained alone agree
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from threading import Event
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reprod.machine import share
 from reprod.training import stream
 
 from .architectures import Architecture
@@ -105,25 +104,11 @@ def build(
     x = np.ascontiguousarray(x, dtype=np.float32)
     y = np.ascontiguousarray(y, dtype=np.int64)
     batch_size = min(batch_size, len(y))
-    workers = threads or torch.get_num_threads()
     dense = architecture.convolutions == 0
     widths = np.array(architecture.widths if dense else (0,), dtype=np.int64)
 
-    pool = ThreadPoolExecutor(workers) if workers > 1 else None
-
     def for_each(function: Callable[[int], float], count: int) -> Tensor:
-        stopped = Event()  # an interrupted epoch must not keep the threads, and with them the process
-
-        def some(rows: range) -> list[float]:
-            return [function(r) for r in rows if not stopped.is_set()]
-
-        shares = [range(count * i // workers, count * (i + 1) // workers) for i in range(workers)]
-        try:
-            values = [v for share in (pool.map(some, shares) if pool else map(some, shares)) for v in share]
-        except BaseException:
-            stopped.set()
-            raise
-        return torch.tensor(values, dtype=torch.float64)
+        return torch.tensor(share(function, count, threads), dtype=torch.float64)
 
     def init(networks: Sequence[tuple[int, int]]) -> State:
         weights = torch.from_numpy(np.stack([initial_weights(architecture, *network) for network in networks]))
