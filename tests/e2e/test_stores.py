@@ -152,6 +152,7 @@ def test_a_read_only_artifact_folder_keeps_the_artifacts_for_sync(store_uri: str
         run.array("a", np.arange(3), axes=("i",))
     assert list((connection.cache_dir() / "spool").glob("*.jsonl"))
     folder.unlink()
+    run.outbox.join(10)  # its thread holds the spool until it ends
     delivered, waiting = outbox.sync(connection.connect())
     assert delivered >= 2
     assert waiting == 0
@@ -174,10 +175,10 @@ def test_the_project_runs_through_mlflow_itself(store_uri: str, tmp_path: Path):
     bad = command(*words, "-P", "step_size=-1", check=False)
     assert bad.returncode != 0
     failed = [r for r in connection.connect().search_runs(["0"]) if r.info.status == "FAILED"]
-    assert failed[0].data.tags["reprod.failure"] == "step_size=-1: must be greater than 0"
+    assert failed[0].data.tags["reprod.failure"] == "step_size=-1: must be at least 0.0001"
     assert json.dumps(failed[0].data.tags)
     # resume through the same door
-    killed = writer.open_run(resolve(type(record.config), {**record.config.spelled(), "lr": "0.002"}))
+    killed = writer.open_run(resolve(type(record.config), {**record.config.spelled(), "learning_rate": "0.002"}))
     killed.settle("KILLED")
     killed.close()
     command(*words, "-P", f"resume={killed.run_id}")
