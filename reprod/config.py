@@ -169,13 +169,14 @@ def resolve(cls: type[C], values: Mapping[str, str], *, check: bool = True) -> C
     """Text to a typed `Config`: what the user typed, over the scale's defaults, over the paper's."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
     typed: dict[str, Any] = {}
+    spellings: dict[str, str] = {}
     for given, text in values.items():
         name = cls.aliases.get(given, given)
         if name not in fields:
             raise BadInput(f"{cls.experiment} has no parameter {given!r}{nearest(given, [*fields, *cls.aliases])}")
         if name in typed:
-            raise BadInput(f"{cls.experiment}: {name} is given twice, once as {given}")
-        typed[name] = _parse(cls, name, text)
+            raise BadInput(f"{cls.experiment}: {name} is given twice, as {spellings[name]} and as {given}")
+        typed[name], spellings[name] = _parse(cls, name, text), given
     scale = typed.get("scale", "paper")
     _check_range(fields["scale"], scale)
     settings = {**cls.scales.get(scale, {}), **typed}

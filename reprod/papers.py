@@ -62,29 +62,36 @@ class Paper:
 
     def _load(self, where: str):
         module, _, name = where.partition(":")
-        return getattr(importlib.import_module(module, self.package), name)
+        try:
+            return getattr(importlib.import_module(module, self.package), name)
+        except (ImportError, AttributeError) as error:
+            raise BadInput(f"the paper {self.name} ({self.package}) has no {where}: {error}") from error
 
 
 @cache
 def papers() -> dict[str, Paper]:
-    """Every paper by name: ours, then those of installed packages. A package that cannot be imported is named and
-    passed over; a second paper, or a second experiment, of the same name is an error."""
+    """Every paper by name: ours, then those of installed packages. One that cannot be imported, or whose name or whose
+    experiment's name is taken, is named and passed over."""
     found = {name: importlib.import_module(f"reprod.{name}").PAPER for name in OURS}
     for point in sorted(entry_points(group="reprod.papers"), key=lambda point: point.name):
         try:
             paper = point.load()
+            if not isinstance(paper, Paper):
+                raise TypeError(f"a {type(paper).__name__} is no Paper")
         except Exception as error:
-            _say(f"the paper {point.name} of {point.value} cannot be imported: {type(error).__name__}: {error}")
+            why = f"{type(error).__name__}: {error}"
+            complain(f"the paper {point.name} of {point.value} is passed over, it cannot be imported: {why}")
             continue
-        if paper.name in found:
-            raise BadInput(
-                f"two packages register a paper named {paper.name}: {found[paper.name].package}, {point.value}"
-            )
+        taken = [name for other in found.values() for name in other.experiments if name in paper.experiments]
+        if paper.name in found or taken:
+            what = f"an experiment named {taken[0]}" if taken else f"the paper {paper.name}"
+            complain(f"the paper {point.name} of {point.value} is passed over: there is {what} already")
+            continue
         found[paper.name] = paper
     return found
 
 
-def _say(text: str) -> None:
+def complain(text: str) -> None:
     import sys
 
     print(f"reprod: {text}", file=sys.stderr)
@@ -93,13 +100,7 @@ def _say(text: str) -> None:
 @cache
 def experiments() -> dict[str, Paper]:
     """The paper of every experiment, by the experiment's name."""
-    found: dict[str, Paper] = {}
-    for paper in papers().values():
-        for name in paper.experiments:
-            if name in found:
-                raise BadInput(f"two papers have an experiment named {name}: {found[name].name} and {paper.name}")
-            found[name] = paper
-    return found
+    return {name: paper for paper in papers().values() for name in paper.experiments}
 
 
 def ours() -> dict[str, Paper]:

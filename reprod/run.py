@@ -104,12 +104,12 @@ class Run:
     ) -> None:
         """A full-resolution curve, trace or table. `axes` has one word per dimension; float64 becomes float32 unless
         `exact`. Names may hold slashes."""
-        self.arrays[name] = as_array(values, axes, unit, about, exact)
+        self.arrays[checked_name(name)] = as_array(values, axes, unit, about, exact)
 
     def table(self, name: str, frame: pd.DataFrame, *, units: Mapping[str, str] | None = None, about: str = "") -> None:
         """A table of results: one row per thing, columns named, numbers exact, words as words. The index is not kept.
         `units` names the unit of columns that have one."""
-        self.tables[name] = as_table(frame, units, about)
+        self.tables[checked_name(name)] = as_table(frame, units, about)
 
     def upstream(self, wanted: Config | Named) -> Upstream:
         """The finished run of a configuration with one seed, or the one that the user named: from the store where it
@@ -212,15 +212,34 @@ def computed(config: Config) -> Upstream:
     return Upstream(config, array, table, "computed in this run: the store holds no finished run of these parameters")
 
 
+def checked_name(name: str) -> str:
+    """The name of an array or a table: a relative path. Raises `ValueError` for one that would leave the folder."""
+    if "\\" in name or not name.isprintable() or any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError(f"{name!r} is no name of an array or a table: expected words, at most with slashes between")
+    return name
+
+
 def as_table(frame: pd.DataFrame, units: Mapping[str, str] | None, about: str) -> Table:
     import pandas as pd
 
     frame = pd.DataFrame(frame).reset_index(drop=True)
     if bad := [c for c in frame.columns if not isinstance(c, str) or not c]:
         raise TypeError(f"a column of a table needs a name, not {bad[0]!r}")
+    if len(set(frame.columns)) < len(frame.columns):
+        raise ValueError("two columns of a table have the same name")
+    for column in frame.columns:
+        _check_column(frame[column])
     if unknown := set(units or {}) - set(frame.columns):
         raise ValueError(f"units for columns that the table lacks: {', '.join(sorted(unknown))}")
     return Table(frame, dict(units or {}), about)
+
+
+def _check_column(column: pd.Series) -> None:
+    """Numbers, switches and words come back as they were; the rest is refused. (A missing word is an empty one.)"""
+    if column.dtype.kind in "mM" or str(column.dtype) == "category":
+        raise TypeError(f"the column {column.name} holds {column.dtype}: give numbers or words")
+    if column.dtype == object and (odd := [v for v in column if not isinstance(v, str) and v is not None and v == v]):
+        raise TypeError(f"the column {column.name} mixes words with {type(odd[0]).__name__}: give numbers or words")
 
 
 def as_text(frame: pd.DataFrame) -> str:

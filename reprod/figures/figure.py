@@ -32,6 +32,7 @@ from reprod import papers
 from reprod.config import Config
 from reprod.errors import BadInput, nearest
 from reprod.figures.claims import UNDECIDED, Claim, Finding, check_unique
+from reprod.papers import Paper
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
@@ -172,11 +173,21 @@ def figures(paper: str | None = None, experiment: str | None = None, id: str | N
     found: list[Figure] = []
     for each in chosen:
         if each.figures:
-            importlib.import_module(each.figures)
+            _register(each)
         found += _REGISTRY.get(each.name, {}).values()
     if experiment is not None:
         found = [f for f in found if experiment in f.experiments]
     return found if id is None else [_named(id, found)]
+
+
+def _register(paper: Paper) -> None:
+    """Import the module of a paper's figures. One from elsewhere that cannot be imported is named and passed over."""
+    try:
+        importlib.import_module(paper.figures)
+    except Exception as error:
+        if paper.name in papers.OURS:
+            raise
+        papers.complain(f"the figures of {paper.name} ({paper.figures}) cannot be imported: {error}; passed over")
 
 
 def _named(id: str, among: Sequence[Figure]) -> Figure:
@@ -186,7 +197,7 @@ def _named(id: str, among: Sequence[Figure]) -> Figure:
     names = [f.id for f in same or among]
     if same:
         raise BadInput(f"{id!r} is a figure of several papers; say which: {', '.join(names)}")
-    near = nearest(id, [f.short for f in among]) or nearest(id, names)
+    near = nearest(id, [f.short for f in among]) or nearest(id, names) or "."
     raise BadInput(f"there is no figure {id!r}{near} There are: {', '.join(names) or 'none'}")
 
 

@@ -101,8 +101,8 @@ def _sortable(value: Any) -> tuple[int, float, str]:
 
 def spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean, and the standard deviation of a sample where there are two or more."""
-    finite = all(map(math.isfinite, values))
-    mean = statistics.fmean(values) if values else math.nan
+    finite = all(abs(value) < 1e300 for value in values)  # MLflow keeps an infinity as the largest number
+    mean = statistics.fmean(values) if finite and values else sum(values) if values else math.nan
     return mean, statistics.stdev(values) if len(values) > 1 and finite else None
 
 

@@ -135,14 +135,17 @@ class Record:
 
     def table(self, name: str) -> pd.DataFrame:
         """A table, with the columns and types that the experiment gave. Raises `BadInput` as `array` does."""
-        path, kinds = self._checked(f"tables/{name}.csv"), self._meaning(f"tables/{name}.json")["columns"]
+        path, kinds = self._checked(f"tables/{name}.csv"), self._meaning(f"tables/{name}.json").get("columns", {})
+        if not kinds:
+            return pd.DataFrame()
         words = {column for column, kind in kinds.items() if kind in ("object", "str", "string")}
         try:
             frame = pd.read_csv(
                 path, dtype={c: str if c in words else kind for c, kind in kinds.items()}, keep_default_na=False,
                 na_values={c: [""] for c in kinds if c not in words}, float_precision="round_trip",
+                lineterminator="\n",
             )  # fmt: skip
-        except (ValueError, OSError) as error:
+        except (ValueError, TypeError, OSError) as error:
             raise BadInput(self._broken(path, f"is not the table that was recorded ({error})")) from error
         return frame
 
@@ -164,7 +167,10 @@ class Record:
         except FileNotFoundError:
             raise BadInput(self._broken(artifact, "is missing")) from None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("no object of JSON")
+            return found
         except (ValueError, OSError) as error:
             raise BadInput(self._broken(path, f"is damaged ({error})")) from error
 
@@ -227,8 +233,9 @@ class Store:
                 return Record(self, found[0])
         # a server chooses the ids of its runs: one that was restored there says in a tag which it had
         places = [e.experiment_id for e in self._pages(self.client.search_experiments, max_results=1000)]
-        if restored := self.client.search_runs(places, f"tags.`{ARCHIVED_ID}` = '{run_id}'", max_results=1):
-            return Record(self, restored[0])
+        restored = f"tags.`{ARCHIVED_ID}` = '{run_id}'"
+        if run_id.isalnum() and (found := self.client.search_runs(places, restored, max_results=1)):
+            return Record(self, found[0])
         raise BadInput(f"the store {masked(self.uri)} has no run {run_id}")
 
     def points(self, run_id: str, metric: str) -> list[tuple[int, int, float]]:

@@ -26,7 +26,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from reprod import project
 from reprod.config import Config
 from reprod.errors import BadInput, Diverged, Interrupted, masked
-from reprod.run import Run, as_array, as_table, as_text
+from reprod.run import Run, as_array, as_table, as_text, checked_name
 from reprod.store import checkpoints, reader
 from reprod.store.connection import (
     MlflowClient,
@@ -80,7 +80,7 @@ class MlflowRun(Run):
         self, name: str, values: Any, *, axes: Sequence[str], unit: str = "", about: str = "", exact: bool = False
     ) -> None:
         array = as_array(values, axes, unit, about, exact)
-        path = self.work / "arrays" / f"{name}.npy"
+        path = self.work / "arrays" / f"{checked_name(name)}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             np.save(path, array.values, allow_pickle=False)
@@ -99,7 +99,7 @@ class MlflowRun(Run):
 
     def table(self, name: str, frame: pd.DataFrame, *, units: Mapping[str, str] | None = None, about: str = "") -> None:
         table = as_table(frame, units, about)
-        path = self.work / "tables" / f"{name}.csv"
+        path = self.work / "tables" / f"{checked_name(name)}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(as_text(table.frame).encode())
         kinds = {column: str(kind) for column, kind in table.frame.dtypes.items()}
