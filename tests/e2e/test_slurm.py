@@ -55,9 +55,9 @@ def test_a_preempted_job_is_requeued_and_resumes_behind_its_checkpoint(slurm: Pa
     wait_for(training, 120, "the job did not start")
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
     wait_for(lambda: Store().search("sphere_ode")[0].status == "KILLED", 60, "no checkpoint after the warning")
-    while sweep.poll() is None:  # Slurm holds a requeued job for two minutes: let it go at once
+    while sweep.poll() is None:  # Slurm holds a requeued job for two minutes: let it go
+        time.sleep(4)  # for a moment its old credential is revoked, and a job that starts then is killed
         subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, check=False)
-        time.sleep(2)
     out, _ = sweep.communicate()
     (record,) = Store().search("sphere_ode")
     assert record.status == "FINISHED", out
