@@ -92,10 +92,7 @@ class MlflowRun(Run):
             "shape": list(array.values.shape), "dtype": str(array.values.dtype), "axes": list(array.axes),
             "unit": unit, "about": about, "sha256": sha256(path),
         }  # fmt: skip
-        path.with_suffix(".json").write_text(json.dumps(about_it, indent=1))
-        folder = str(Path("arrays", name).parent)
-        self.send("artifact", path=str(path), to=folder)
-        self.send("artifact", path=str(path.with_suffix(".json")), to=folder)
+        self._keep_described(path, about_it)
 
     def table(self, name: str, frame: pd.DataFrame, *, units: Mapping[str, str] | None = None, about: str = "") -> None:
         table = as_table(frame, units, about)
@@ -107,10 +104,14 @@ class MlflowRun(Run):
             "rows": len(table.frame), "columns": kinds, "units": dict(table.units), "about": about,
             "sha256": sha256(path),
         }  # fmt: skip
-        path.with_suffix(".json").write_text(json.dumps(about_it, indent=1))
-        folder = str(Path("tables", name).parent)
-        self.send("artifact", path=str(path), to=folder)
-        self.send("artifact", path=str(path.with_suffix(".json")), to=folder)
+        self._keep_described(path, about_it)
+
+    def _keep_described(self, path: Path, about_it: Mapping[str, Any]) -> None:
+        """A file of the work folder, with what is known of it beside it."""
+        described = path.with_suffix(".json")
+        described.write_text(json.dumps(about_it, indent=1))
+        for each in (path, described):
+            self.send("artifact", path=str(each), to=str(path.parent.relative_to(self.work)))
 
     def dataset(self, name: str, *, split: str, source: str, digest: str, size: int, shape: Sequence[int] = ()) -> None:
         profile = json.dumps({"size": size, "shape": list(shape), "sha256": digest})
